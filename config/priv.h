@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * priv - what the files of config/ share: the table in memory, and a config while it is being built.
+ *
+ * To add an option: one row in options.def. To add a type: one word here, one row in value.c.
+ * To add a rule about what a value may be: one row in check.c.
+ */
+#pragma once
+#include "config/config.h"
+
+enum option_type {
+	OPTION_TEXT,
+	OPTION_LIST,
+	OPTION_BOOL,
+	OPTION_SIZE,
+	OPTION_QUOTA,
+	OPTION_TIME,
+	OPTION_COUNT,
+	OPTION_CHOICE_OFFLINE_ACCESS,
+	OPTION_CHOICE_LOG_LEVEL,
+	OPTION_TYPE_COUNT,
+};
+
+struct option {
+	const char *section, *key;
+	enum option_type type;
+	size_t offset;            /* of the member in struct config */
+	const char *default_text;
+	bool can_reload;
+	const char *help;
+};
+
+/* options.def, in its order; sections stay together. */
+extern const struct option config_options[];
+extern const size_t config_option_count;
+
+struct config_origin {
+	char *text;  /* owned: the value as it was written */
+	char *where; /* owned: "FILE:LINE", "HFCACHE_X", "--set", "default" */
+};
+
+/* A config that is being filled; errors are counted apart, since the buf may be full. */
+struct draft {
+	struct config *config;  /* owned */
+	struct buf *errors;     /* borrowed */
+	size_t error_count;
+};
+
+/* --- config.c --- */
+void draft_error(struct draft *d, const char *where, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Sets one option by name, or notes why not. Where it stands is noted as its origin. */
+void draft_set(struct draft *d, struct str section, struct str key, struct str text, const char *where);
+/* Copies what a person wrote into a message: at most 80 bytes, control bytes as '?'. */
+void append_shown(struct buf *out, struct str s);
+
+/* --- table.c --- */
+/* NULL if there is none of this name. Letter case does not matter: the INI library does not keep it apart. */
+const struct option *option_find(struct str section, struct str key);
+/* The known name that is fewest typing mistakes away; never NULL. */
+const struct option *option_nearest(struct str section, struct str key);
+bool section_is_known(struct str section);
+/* "HFCACHE_SERVER_PUBLIC_URL". Free it. */
+char *option_variable(const struct option *o);
+
+/* --- value.c --- */
+/* Returns 0; -EINVAL with a reason that completes the sentence "KEY = TEXT …". The member is untouched on failure. */
+int value_parse(const struct option *o, struct str text, struct config *c, struct buf *ret_reason);
+void value_done(const struct option *o, struct config *c);
+/* What may be written there, for the manual: "time, such as 30s or 12h". */
+const char *value_form(const struct option *o);
+
+/* --- check.c --- */
+/* What the type alone cannot say: ranges, addresses, URLs. Same returns as value_parse(). */
+int value_check(const struct option *o, const struct config *c, struct buf *ret_reason);
+
+/* --- file.c --- */
+/* Sets all options of one file. Returns 0, or -ENOENT without a message; all other trouble becomes messages. */
+int file_read(struct draft *d, const char *path);
+/* The same for text in memory; name is what messages call it. */
+void file_parse(struct draft *d, const char *name, struct str text);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fetch - everything that goes upstream. One thread, one curl multi handle.
+ *
+ * Owns      the curl handles, redirects, the breaker, the address check of each connection.
+ * Never     gives a token to another origin than the one it was made for (design P5), follows a redirect to a host that
+ *           is not allowed (design 9), retries by itself, decodes bodies, reads *_proxy variables, cookies or netrc.
+ * Threads   the ops below are called on the fetch thread; they must not wait for anything. All calls here from any thread.
+ * Promises  (1) on_done is called exactly once for each transfer, last, and after it nothing else is.
+ *           (2) with the breaker open or offline set, on_done comes at once with -EHOSTUNREACH.
+ *           (3) a body that is shorter than its Content-Length ends with an error, never with 0.
+ */
+#pragma once
+#include "common/http/header.h"
+#include "common/http/uri.h"
+
+struct fetch;
+struct transfer;
+struct secret; /* a token; see secret_* below */
+
+struct fetch_opts {
+	const char *hub_url;               /* "https://huggingface.co", no trailing slash; borrowed for the call */
+	const char *const *redirect_hosts; /* allowed besides the hub's own origin; "*.hf.co" matches subdomains; NULL ends */
+	bool is_offline;                   /* hub.offline: every transfer fails at once */
+	const char *user_agent;            /* when the client sent none */
+	const char *ca_file;               /* NULL: the system's */
+	uint64_t connect_timeout_ms;
+	struct metrics *metrics;
+	const struct clock *clock;
+};
+int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch);
+/* Ends all transfers (on_done with -ECANCELED), joins the thread. */
+void fetch_free(struct fetch *f);
+/* Borrowed for the life of f. */
+const struct origin *fetch_hub_origin(const struct fetch *f);
+/* Is the Hub taken to be unreachable just now (offline, or the breaker is open)? Cheap; any thread. */
+bool fetch_is_down(const struct fetch *f);
+/* Since when, wall clock; 0 while it is up. */
+int64_t fetch_down_since(const struct fetch *f);
+
+/* A token kept in memory, wiped when the last reference goes. Value: the whole Authorization field value to send. */
+struct secret *secret_new(struct str authorization);
+struct secret *secret_ref(struct secret *s);
+struct secret *secret_unref(struct secret *s);
+struct str secret_value(const struct secret *s);
+DEFINE_SCOPE(struct secret *, secret_unref);
+
+enum fetch_follow {
+	FETCH_FOLLOW_NONE,
+	FETCH_FOLLOW_SAME_ORIGIN, /* a redirect elsewhere is the answer (HEAD of an LFS file) */
+	FETCH_FOLLOW_ALLOWED,     /* to the hub's origin and allowed hosts; others: on_done(-EACCES) */
+};
+
+struct fetch_request {
+	const char *method;            /* GET HEAD POST PUT DELETE PATCH OPTIONS */
+	struct str target;             /* path and query on the hub's origin ("/api/models/x"), sent byte for byte */
+	const struct headers *headers; /* extra fields; Host, Authorization, Accept-Encoding, Connection are ours. Copied. */
+	struct secret *token;          /* NULL: anonymous. Referenced. */
+	enum fetch_follow follow;
+	uint64_t first_byte_timeout_ms; /* until the final answer's head; 0: 30 s */
+	uint64_t stall_timeout_ms;      /* without a byte of the body, 0: 30 s; not counted while paused */
+	uint64_t total_timeout_ms;      /* 0: none */
+	bool has_body;                  /* on_need_body is asked for it */
+	int64_t body_bytes;             /* -1: chunked */
+	uint64_t body_bytes_max;        /* of the answer; 0: no limit; over it on_done(-E2BIG) */
+};
+
+struct fetch_head {
+	int status;
+	const struct headers *headers; /* borrowed for the call */
+	unsigned hop;                  /* 0: the first answer */
+	bool is_final;                 /* false: a redirect that will be followed */
+	bool is_hub_origin;            /* who said it */
+	int64_t content_length;        /* -1: not said */
+};
+
+#define FETCH_PAUSE ((ssize_t)-2)
+struct fetch_ops {
+	/* Each hop's head. Non-zero ends the transfer with that error. May be NULL. */
+	int (*on_head)(void *ctx, const struct fetch_head *head);
+	/* Body of the final answer. Returns 0 to go on, FETCH_PAUSE (nothing was taken: comes again after transfer_resume), or -errno. */
+	ssize_t (*on_body)(void *ctx, const void *bytes, size_t len);
+	/* The request's body: bytes given (0: end), FETCH_PAUSE, or -errno. NULL without a body. */
+	ssize_t (*on_need_body)(void *ctx, void *bytes, size_t len_max);
+	/* error: 0; -EHOSTUNREACH (refused, no name, breaker, offline); -ETIMEDOUT; -ECONNRESET (cut, short body); -EPROTO
+	 * (not HTTP, TLS failed); -EACCES (redirect not allowed); -ELOOP; -E2BIG; -ECANCELED; or what an op returned. */
+	void (*on_done)(void *ctx, int error);
+};
+
+/*
+ * Begins a transfer.
+ * ret_transfer  the caller's reference; release with transfer_unref() (also before on_done). NULL when not wanted.
+ * Returns 0. Failures, also immediate ones, come through on_done on the fetch thread.
+ */
+int fetch_start(struct fetch *f, const struct fetch_request *request, const struct fetch_ops *ops, void *ctx,
+		struct transfer **ret_transfer);
+struct transfer *transfer_unref(struct transfer *t);
+/* Continue after FETCH_PAUSE (both directions). */
+void transfer_resume(struct transfer *t);
+/* on_done(-ECANCELED) follows, unless it has run already. */
+void transfer_cancel(struct transfer *t);
+/* Runs call(ctx) on the fetch thread after delay_ms (0: as soon as possible). Never dropped: runs at fetch_free() too. */
+void fetch_call(struct fetch *f, uint64_t delay_ms, void (*call)(void *ctx), void *ctx);
+DEFINE_SCOPE(struct transfer *, transfer_unref);

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fetch/priv - the room's inside. Only files of this room include it; only easy.c and fetch.c call libcurl.
+ *
+ *   any thread                          fetch thread
+ *   fetch_start() transfer_cancel()     fetch.c     turns the loop: mail, due calls, libcurl, deadlines, probe
+ *   transfer_resume() fetch_call()      transfer.c  the life of one transfer, hop by hop
+ *        |                              easy.c      one libcurl handle per hop, its callbacks
+ *        +--- mailbox, under lock ----> head.c redirect.c address.c breaker.c   pure
+ */
+#pragma once
+#include <curl/curl.h>
+#include <stdatomic.h>
+
+#include "common/clock.h"
+#include "common/list.h"
+#include "common/lock.h"
+#include "fetch/breaker.h"
+#include "fetch/fetch.h"
+#include "fetch/head.h"
+#include "fetch/redirect.h"
+
+/* Two pools of connections, so that nothing bound to a connection passes from one with a token to one without. */
+enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_COUNT };
+
+struct fetch {
+	atomic_uint refs; /* the owner, and each transfer: they may outlive fetch_free() */
+	pthread_t thread;
+	int wake_fd;
+
+	/* constant */
+	struct redirect_rules rules;
+	char *hub_url, *user_agent, *ca_file; /* owned */
+	uint64_t connect_timeout_ms;
+	bool is_offline;
+	struct metrics *metrics;   /* borrowed */
+	const struct clock *clock; /* borrowed */
+
+	struct lock lock;
+	struct list mail;  /* of transfers; guarded by lock */
+	struct list calls; /* by due time; guarded by lock */
+	bool is_stopping;  /* guarded by lock */
+	bool is_closed;    /* guarded by lock: the thread reads no more mail */
+
+	_Atomic int64_t down_since_at; /* 0: up */
+
+	/* the fetch thread's own */
+	CURLM *multi;
+	CURLSH *pools[POOL_COUNT];
+	struct list active; /* of transfers */
+	struct breaker breaker;
+	CURL *probe;        /* running, or NULL */
+	uint64_t now;       /* monotonic, read once a turn */
+	uint64_t checked_mono_ms;
+};
+
+enum transfer_mail { MAIL_START = 1, MAIL_CANCEL = 2, MAIL_RESUME = 4 };
+
+#define TRANSFER_MAGIC 0x7a4e5f01u
+
+struct transfer {
+	unsigned magic;
+	atomic_uint refs;
+	atomic_bool is_cancelled;
+	struct fetch *fetch; /* shared */
+	struct list mail_node; /* guarded by fetch->lock */
+	unsigned mail;         /* guarded by fetch->lock; enum transfer_mail */
+
+	/* what was asked; constant */
+	char *method, *first_target; /* owned */
+	size_t first_target_len;
+	struct headers headers;
+	struct secret *token; /* shared */
+	enum fetch_follow follow;
+	uint64_t first_byte_timeout_ms, stall_timeout_ms, total_timeout_ms;
+	bool has_body;
+	int64_t body_bytes;
+	uint64_t body_bytes_max;
+	struct fetch_ops ops;
+	void *ctx;
+
+	/* from here on the fetch thread's */
+	struct list node;
+	bool is_active, is_done;
+	bool is_breaker_probe;
+	bool has_left_hub;  /* once a hop was elsewhere, the token stays at home, wherever the road leads */
+	bool is_final;      /* the final head has come */
+	bool is_paused_down, is_paused_up, is_body_sent;
+	int error;          /* why a callback broke it off */
+	uint64_t since_mono_ms, began_mono_ms;
+	uint64_t sent_bytes, received_bytes;
+	int64_t content_length;
+
+	/* this hop */
+	CURL *easy;
+	struct curl_slist *fields;
+	unsigned hop;
+	struct origin origin;
+	struct buf url, next_url;
+	struct origin next_origin;
+	bool has_next;      /* its answer is a redirect that will be followed */
+	uint64_t drained_bytes;
+	struct head head;
+	bool is_connected;
+	unsigned sockets_opened, sockets_refused;
+};
+
+/* fetch.c */
+void fetch_unref(struct fetch *f);
+/* The Hub's hop ended: r is 0 for an answer, else what kept it from coming. */
+void fetch_note_hub(struct fetch *f, int r, bool was_probe);
+
+/* transfer.c; fetch thread */
+struct transfer *transfer_ref(struct transfer *t);
+void transfer_begin(struct transfer *t);
+void transfer_continue(struct transfer *t);
+/* libcurl is finished with this hop. */
+void transfer_hop_ended(struct transfer *t, CURLcode code);
+void transfer_end(struct transfer *t, int error);
+void transfer_check_deadlines(struct transfer *t);
+bool transfer_is_hub_hop(const struct transfer *t);
+/* For easy.c: 0, or -errno to break off; the body's side also FETCH_PAUSE. */
+int transfer_take_line(struct transfer *t, struct str line);
+ssize_t transfer_take_body(struct transfer *t, const void *bytes, size_t len);
+ssize_t transfer_give_body(struct transfer *t, void *bytes, size_t len_max);
+int transfer_check_address(struct transfer *t, const struct sockaddr *sa, socklen_t len);
+
+/* easy.c */
+int easy_start_hop(struct transfer *t);
+void easy_end_hop(struct transfer *t);
+/* Delivers what waited; may end the hop. */
+void easy_continue(struct transfer *t);
+CURL *easy_new_probe(struct fetch *f);
+/* The one place that turns a CURLcode into an errno. */
+int easy_error(CURLcode code);
+struct transfer *transfer_from(void *p);

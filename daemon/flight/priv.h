@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flight/priv - the room's inside.
+ *
+ *   any thread       flights.c   the table: join, retire, the end of everything; what counts as busy
+ *   any thread       reader.c    what a reader may have, and how it waits
+ *   fetch thread     flight.c    the turn: which transfers are needed; what a failure means; the clock's tick
+ *   fetch thread     segment.c   one transfer of a byte range: head, staging, writes
+ *   work threads     jobs.c      opening, hashing, emptying and closing the part, one job of a flight at a time
+ *   pure             plan.c      which gap to ask for next;  head.c  does an answer's head agree
+ *
+ * One flight, by lock and thread:
+ *   `lock` guards what is marked so; it is never held over I/O, nor while somebody else's function runs.
+ *   Counts of references: the table, each reader, each segment, the running job, each call handed to the fetch thread,
+ *   and the keeper's answer. A flight that nobody refers to is gone.
+ */
+#pragma once
+#include <stdatomic.h>
+
+#include "common/clock.h"
+#include "common/list.h"
+#include "common/lock.h"
+#include "common/map.h"
+#include "flight/flight.h"
+#include "flight/head.h"
+#include "flight/plan.h"
+#include "metrics/metrics.h"
+
+/* More than anybody has seen at once; the bound keeps memory and descriptors in hand (P10). */
+#define FLIGHTS_MAX 1024
+#define FLIGHT_READERS_MAX 4096
+/* Transfers of one flight: what 16 parallel readers of one file can use, and what a Hub takes without complaint. */
+#define FLIGHT_TRANSFERS_MAX 8
+/* A refill of a part that turned out wrong is done once; a change of the validator may come twice. */
+#define FLIGHT_RESETS_MAX 2
+/* Bytes are gathered up to this before they are written: pieces of 16 KiB cost twice the CPU (performance.md 4.2). */
+#define STAGING_BYTES (1u << 20)
+/* ... but the first bytes, and those of a slow transfer, are never kept waiting. */
+#define FIRST_BYTES (64u << 10)
+#define FLUSH_MS 20
+/*
+ * The small start (B22): a transfer is not read further than this ahead of its readers until one of them has taken
+ * FIRST_BYTES, or all that it wanted. A client that hangs up after the head then costs next to nothing.
+ */
+#define SMALL_START_BYTES (512u << 10)
+/* No reader waits longer without a byte or an error (U12: 60 s). */
+#define READER_WAIT_MS_MAX 55000
+/* The tail is let go so long after the digest matched, even if the disk is still busy. */
+#define TAIL_MS_MAX 2000
+/* A join that comes so soon after a landing only saw an index that was older than its answer. */
+#define LANDED_MS 100
+#define LANDED_COUNT 64
+
+enum flight_state {
+	FLIGHT_WAITING,   /* for room and its part */
+	FLIGHT_ASKING,    /* no answer has agreed yet */
+	FLIGHT_FILLING,
+	FLIGHT_VERIFYING, /* every byte is held */
+	FLIGHT_LANDED,
+	FLIGHT_FAILED,
+};
+
+/* Where to ask, and on whose behalf. Shared by count: its reader and the segments that use it. */
+struct source {
+	atomic_uint refs;
+	char *target, *commit, *label; /* owned; never NULL */
+	struct secret *token;          /* shared */
+	bool is_refused;               /* guarded by the flight's lock */
+	int status, error;             /* of the refusal; guarded by the flight's lock */
+};
+struct source *source_new(const struct flight_source *from);
+struct source *source_ref(struct source *s);
+struct source *source_unref(struct source *s);
+DEFINE_SCOPE(struct source *, source_unref);
+
+struct reader {
+	struct flight *flight;      /* shared */
+	struct list node;           /* guarded by the flight's lock, as all below */
+	struct byte_range range;    /* constant: what will be sent */
+	struct byte_range wanted;   /* constant: what is fetched for it */
+	bool is_whole;              /* constant */
+	bool is_held_back;          /* constant: its tail waits for the digest */
+	bool has_joined;            /* constant */
+	struct source *source;      /* shared */
+	uint64_t at;                /* the furthest offset it has asked for */
+	bool is_started, is_fed;
+	int error;
+	uint64_t waiting_mono_ms;   /* since when it has nothing to send; 0: it has */
+};
+
+struct segment {
+	struct flight *flight;      /* shared */
+	struct source *source;      /* shared */
+	struct transfer *transfer;  /* shared; NULL until fetch_start() returned */
+	unsigned refs;              /* fetch thread */
+	struct list node;           /* guarded by the flight's lock */
+	uint64_t asked_first, asked_end; /* constant: the range in the request */
+	bool is_ranged, has_if_range;    /* constant: what the request said */
+	/* guarded by the flight's lock for others, written by the fetch thread */
+	uint64_t flushed;           /* everything before it, from its first byte on, is in the part */
+	uint64_t stop;              /* it goes no further than this */
+	uint64_t bytes_per_s;       /* 0: not known yet */
+	bool has_agreed;            /* its head was right */
+	/* fetch thread */
+	uint64_t pos, body_end;     /* the next byte that comes; where the body ends */
+	unsigned char *staging;     /* owned */
+	size_t staged, staging_room;
+	uint64_t received, flushed_bytes, head_mono_ms, flush_mono_ms;
+	bool is_paused, is_cancelled, is_over;
+	bool is_hub_hop;            /* who gave the last answer */
+	int status, error;          /* why it was broken off by us; 0: it was not */
+	int64_t retry_after_ms;
+};
+
+enum flight_job { JOB_NONE, JOB_OPEN, JOB_HASH, JOB_RESET, JOB_CLOSE };
+
+struct flight {
+	struct flights *all;        /* shared */
+	atomic_uint refs;
+	struct content_id id;       /* constant */
+	char key[CONTENT_HEX_MAX + 24]; /* constant */
+	struct waiters waiters;
+
+	struct lock lock;
+	/* guarded by lock */
+	enum flight_state state;
+	int error, status;          /* of FAILED */
+	bool is_in_table;           /* guarded by the table's lock */
+	uint64_t news;              /* counts what readers may want to hear of */
+	uint64_t generation;        /* counts how often the part was emptied */
+	struct list readers;        /* in order of arrival */
+	unsigned reader_count, fed_count, started_count;
+	struct list segments;
+	unsigned segment_count;
+	uint64_t prefix;            /* held without a gap from 0 on */
+	uint64_t held;              /* all bytes held */
+	bool is_turn_posted;
+	bool is_tail_free;          /* the digest matched and the wait for the disk is over */
+	bool has_whole;             /* somebody wanted everything, and it is still worth it */
+	bool is_off;                /* the small start is over */
+	bool wants_reset;
+	bool is_dropping;           /* the part is to be deleted when it is closed */
+	unsigned resets;
+	struct source *source;      /* shared: the last one used, for when all readers have left */
+	struct part *part;          /* shared; NULL before it is open and after it was closed */
+	int fd;                     /* owned, set once: the readers' own descriptor of the part, good after its end */
+	bool is_job_running;
+	bool wants_open;
+	unsigned open_tries, room_tries;
+	bool is_verified;
+
+	/* the job's, that is: of one thread at a time */
+	struct job job;
+	enum flight_job job_kind;
+	struct hasher *hasher;      /* owned */
+	unsigned char *hash_buffer; /* owned */
+	uint64_t hashed;            /* written by the job, under lock */
+	struct blob_meta meta;
+
+	/* fetch thread */
+	unsigned attempts;          /* failures since the last progress */
+	uint64_t progress;          /* bytes since the last failure */
+	uint64_t again_mono_ms;     /* nothing is started before */
+	bool is_flush_armed, is_tick_armed, are_ranges_ignored;
+	bool had_success;
+	uint64_t checkpoint_mono_ms;
+	char last_hop[16];
+};
+
+struct landed {
+	char key[CONTENT_HEX_MAX + 24];
+	uint64_t mono_ms;
+};
+
+struct flights {
+	struct flights_opts opts;   /* constant */
+	atomic_uint refs;
+	struct lock lock;
+	pthread_cond_t idle;        /* nothing is busy */
+	/* guarded by lock */
+	struct map *by_key;
+	unsigned busy;              /* segments, jobs and answers that are still to come */
+	bool is_ending;
+	struct landed landed[LANDED_COUNT];
+	unsigned landed_next;
+};
+
+/* --- flights.c --- */
+
+struct flights *flights_ref(struct flights *f);
+void flights_unref(struct flights *f);
+void flights_busy(struct flights *f);
+void flights_not_busy(struct flights *f);
+struct flight *flight_ref(struct flight *fl);
+void flight_unref(struct flight *fl);
+/* Takes it out of the table, if it is in it; when it landed, the name is remembered for a moment. */
+void flight_leave_table(struct flight *fl, bool has_landed);
+/* Out of the table, unless a reader has come meanwhile. Returns whether it is out. */
+bool flight_retire(struct flight *fl);
+static inline uint64_t flight_now(const struct flight *fl)
+{
+	return clock_mono_ms(fl->all->opts.clock);
+}
+
+/* --- flight.c --- */
+
+/* Any thread. */
+void flight_post_turn(struct flight *fl);
+void flight_arm_tick(struct flight *fl);
+void flight_tell(struct flight *fl);
+/* The end, once: readers get error (0: LANDED). Any thread. */
+void flight_end(struct flight *fl, enum flight_state state, int error, int status, bool drop_part);
+static inline bool flight_is_over_locked(const struct flight *fl)
+{
+	return fl->state == FLIGHT_LANDED || fl->state == FLIGHT_FAILED;
+}
+bool flight_is_over(struct flight *fl);
+/* Fetch thread. A segment is out of the list; what now? */
+void flight_segment_ended(struct flight *fl, struct segment *s, int error);
+const char *flight_state_name(enum flight_state state);
+
+/* --- segment.c; fetch thread --- */
+
+/* Begins a transfer of range; adds it to fl->segments. */
+void segment_start(struct flight *fl, struct source *source, struct byte_range range);
+void segment_cancel(struct segment *s);
+void segment_continue(struct segment *s);
+/* Writes what waits too long. Returns whether something still waits. */
+bool segments_flush(struct flight *fl);
+
+/* --- jobs.c --- */
+
+/* Starts the job that is due, if none runs. Any thread, no lock held. */
+void flight_kick_job(struct flight *fl);
+
+/* --- reader.c --- */
+
+/* Where it wants its next byte; the lock is held. */
+uint64_t reader_at_locked(const struct reader *r);

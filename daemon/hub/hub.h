@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub - the endpoints of the Hub that the cache understands, one file per family; and the forwarding of the rest.
+ *
+ * Owns      nothing but the pin table: what a branch was last announced as, per client (hub-protocol C01).
+ * Never     calls libmicrohttpd, curl or SQLite; sends a byte of a repo before auth said ALLOW.
+ * Threads   handlers run on server threads, again from the top after each wait (reply/request.h).
+ *
+ * To add an endpoint: one function here, one row in router/routes.def, one case in tests/e2e.
+ */
+#pragma once
+#include "reply/errors.h"
+#include "reply/reply.h"
+
+struct hub;
+
+struct hub_opts {
+	struct auth *auth;
+	struct asks *asks;
+	struct flights *flights;
+	struct relays *relays;
+	struct fetch *fetch;
+	struct store *store;
+	struct index *index;
+	struct metrics *metrics;
+	const struct clock *clock;
+	uint64_t name_ttl_ms;     /* how long a branch is believed: hub.revision-ttl */
+	uint64_t doc_ttl_ms;      /* mutable API documents: hub.metadata-ttl */
+	uint64_t negative_ttl_ms; /* "no such entry" on a branch */
+	/* A stored blob turned out bad. */
+	void (*on_corrupt)(void *ctx, const struct digest *sha256);
+	/* Documents are stored on a work thread; returns 0 or -errno. */
+	void *ctx;
+};
+struct hub *hub_new(const struct hub_opts *opts);
+void hub_free(struct hub *h);
+
+/* What the router found in the path. Strings are decoded once, borrowed from the call's scratch. */
+struct hub_route {
+	struct str kind;      /* "models" "datasets" "spaces" "kernels" */
+	struct str id;        /* "acme/pub" or "gpt2" as the client wrote it */
+	struct str repo;      /* "models/acme/pub" */
+	struct str revision;  /* decoded; empty when the route has none */
+	struct str path;      /* decoded; of a file or folder in the repo; may be empty */
+};
+
+/* All: 0 with a reply, or -EAGAIN parked. */
+int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_resolve_cache(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);     /* /api/T/{id} */
+int hub_revision_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r); /* /api/T/{id}/revision/{rev} */
+int hub_tree(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_refs(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_whoami(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);     /* quick and empty when offline */
+int hub_xet_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_preflight(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);     /* OPTIONS */
+/* Everything else under a known prefix: streamed through, nothing kept; a write (2xx) makes the cache forget the repo's names. */
+int hub_forward(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * index - what is known: names, entries, documents, grants, uses. SQLite on disk, a memory index in front.
+ *
+ * Glossary  repo      "models/acme/pub", "datasets/acme/table", "spaces/acme/page": the API path under /api/, canonical case.
+ *           revision  what a client said: main, v1, refs/pr/1, a commit.
+ *           commit    40 lower case hex digits.
+ *           entry     (repo, commit, path) -> content id, or known to be absent.
+ *           document  an API answer kept as a blob: (repo, key) -> bytes and what to send with them.
+ *           subject   16 bytes that stand for a token (auth); all zero: anonymous.
+ *
+ * Owns      index.db; the memory in front of it; the queue of facts that wait to be written.
+ * Never     is the truth: all but grants and uses can be rebuilt from the store's files (keeper does it).
+ * Threads   index_find_* and index_learn from any thread: memory first, then a read-only connection (short disk reads).
+ *           index_take_batch / index_apply from the keeper only: the one writing and checkpointing connection
+ *           (SQLite before 3.51.3 can corrupt a WAL that two connections write or checkpoint at once).
+ * Promises  (1) what index_learn() was given is found by the next index_find_*(), before and after it is on disk.
+ *           (2) -ENOENT is knowledge (known absent), -ENODATA is ignorance; never mixed up.
+ *           (3) a lookup never waits for a transaction.
+ */
+#pragma once
+#include "common/hash.h"
+#include "common/list.h"
+#include "policy/policy.h"
+
+struct index;
+#define COMMIT_HEX 40
+#define COMMIT_TEXT (COMMIT_HEX + 1)
+#define SUBJECT_BYTES 16
+
+struct index_opts {
+	const char *path;        /* of index.db; borrowed for the call */
+	size_t memory_entries;   /* how many rows of each kind stay in memory */
+	struct metrics *metrics;
+	const struct clock *clock;
+};
+/*
+ * Opens or makes the database and brings it to the current version, each migration in one transaction.
+ * Returns 0; 1 it is empty or was unreadable and has been set aside: rebuild it; -EPROTO made by a newer program;
+ * other errno. ret_reason as in store_open().
+ */
+int index_open(const struct index_opts *opts, struct index **ret_index, const char **ret_reason);
+void index_close(struct index *x);
+
+/* --- facts --- */
+
+enum fact_kind {
+	FACT_ALIAS,    /* repo (as asked, "models/old/name") is an old name or other case of `to` */
+	FACT_NAME,     /* (repo, revision) -> commit, checked at */
+	FACT_ENTRY,    /* (repo, commit, path) -> content */
+	FACT_ABSENT,   /* (repo, commit, path) does not exist */
+	FACT_TREE,     /* all entries of (repo, commit) are known */
+	FACT_DOC,      /* (repo, key) -> document */
+	FACT_PUBLIC,   /* anonymous may read `level` of repo, learnt at */
+	FACT_GRANT,    /* subject may read `level` of repo, learnt at; not journaled */
+	FACT_DENY,     /* subject was refused at; memory only */
+	FACT_BLOB,     /* content is stored: sha256, git, size; journaled by its sidecar */
+	FACT_BLOB_GONE,/* it was evicted or quarantined */
+	FACT_USE,      /* blob was read at; not journaled */
+	FACT_FORGET,   /* names, documents with a time to live and negatives of repo are dropped (after a write) */
+	FACT_FORGET_GRANTS, /* all grants of a subject (repo empty) or of a repo (subject ignored) */
+};
+
+struct doc {
+	struct digest body;      /* a blob of the store */
+	uint64_t body_size;
+	int64_t fetched_at;
+	char *content_type;
+	char *link_next;         /* path and query of the next page on our own server, or NULL */
+	char commit[COMMIT_TEXT];/* X-Repo-Commit, or "" */
+};
+void doc_done(struct doc *d);
+
+/* All pointers are borrowed for the call in which they are passed. */
+struct fact {
+	enum fact_kind kind;
+	struct str repo;
+	struct str revision;     /* NAME */
+	struct str path;         /* ENTRY ABSENT; key of DOC */
+	struct str to;           /* ALIAS */
+	char commit[COMMIT_TEXT];
+	struct content_id content;  /* ENTRY */
+	struct digest sha256;    /* BLOB BLOB_GONE USE */
+	struct git_oid git;      /* BLOB */
+	uint64_t size;           /* BLOB */
+	uint8_t subject[SUBJECT_BYTES];
+	enum access_level level;
+	int64_t at;              /* wall clock of the fact */
+	const struct doc *doc;
+};
+/* One journal line (no newline), or nothing for kinds that are not journaled (returns 0). Returns 1 if a line was written. */
+int fact_encode(const struct fact *f, struct buf *out);
+/* Pointers of *ret point into line or into scratch. Returns 0 or -EINVAL. Foreign bytes: fuzzed. */
+int fact_decode(struct str repo, struct str line, struct buf *scratch, struct fact *ret, struct doc *ret_doc);
+
+/* Known from now on; queued for the disk. */
+void index_learn(struct index *x, const struct fact *f);
+/* Called (any thread, no lock held) when the queue was empty and is not any more. */
+void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx);
+
+/* --- questions; outputs untouched on failure --- */
+
+/* Follows aliases: the canonical repo. Always answers (repo itself when nothing is known). */
+int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo);
+/* Returns 0; -ENODATA never heard of. ret_checked_at may be NULL. */
+int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT], int64_t *ret_checked_at);
+/* A commit of the repo with this prefix (at least 7 digits) that we hold. -ENODATA none or several. */
+int index_find_commit(struct index *x, struct str repo, struct str prefix, char ret_commit[COMMIT_TEXT]);
+/* Returns 0; -ENOENT known to be absent (said so by upstream, or the tree is known and lacks it); -ENODATA not known. */
+int index_find_entry(struct index *x, struct str repo, struct str commit, struct str path, struct content_id *ret_content);
+bool index_tree_is_known(struct index *x, struct str repo, struct str commit);
+/* All entries of a known tree in byte order of path. visit non-zero stops. -ENODATA. Any thread; reads the disk. */
+int index_tree_each(struct index *x, struct str repo, struct str commit,
+		    int (*visit)(void *ctx, struct str path, const struct content_id *content), void *ctx);
+int index_find_doc(struct index *x, struct str repo, struct str key, struct doc *ret_doc);
+/* The stored blob of this content: always its sha256. -ENODATA not stored. */
+int index_find_blob(struct index *x, const struct content_id *content, struct digest *ret_sha256);
+/* Fills public_level, public_at, granted, granted_at, denied_at; the rest is the caller's. */
+void index_find_access(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES], struct access_facts *ret_facts);
+/* The blob was served: memory only; flushed in batches. Any thread, no allocation. */
+void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now);
+
+/* --- keeper's side --- */
+
+struct index_batch; /* facts taken from the queue, oldest first */
+struct index_batch *index_take_batch(struct index *x, size_t facts_max);
+size_t index_batch_count(const struct index_batch *b);
+const struct fact *index_batch_fact(const struct index_batch *b, size_t i);
+/* One transaction, synchronous=FULL. Consumes the batch. On failure the facts stay in memory only; returns -errno. */
+int index_apply(struct index *x, struct index_batch *b);
+/* For rebuild: straight into the database, in large transactions. */
+int index_rebuild_begin(struct index *x);
+int index_rebuild_add(struct index *x, const struct fact *f);
+int index_rebuild_end(struct index *x);
+/* Flushes touched blobs' times. */
+int index_flush_uses(struct index *x);
+/* The least recently used blobs, oldest first. visit returns non-zero to stop. Keeper thread. */
+int index_oldest_blobs(struct index *x, int (*visit)(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at), void *ctx);
+/* A checkpoint and an optional vacuum when idle. */
+int index_maintain(struct index *x);

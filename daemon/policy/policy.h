@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * policy - decisions: facts in, verdict out. No I/O, no clock of its own, no state; every truth table is a unit test.
+ */
+#pragma once
+#include "common/http/range.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* --- freshness ------------------------------------------------------------------------------------------------ */
+
+enum freshness {
+	FRESH_USE,        /* answer from what we hold */
+	FRESH_REVALIDATE, /* ask upstream; what we hold may be used if upstream is unreachable */
+	FRESH_FETCH,      /* nothing held: ask upstream or say that we do not know */
+};
+
+struct freshness_facts {
+	bool is_held;
+	bool is_immutable;   /* addressed by a commit */
+	int64_t checked_at;  /* wall clock, when upstream last agreed */
+	int64_t now;
+	uint64_t ttl_ms;
+	bool upstream_is_down; /* breaker open or offline: what is held is used at once */
+};
+enum freshness policy_freshness(const struct freshness_facts *f);
+
+/* --- grants (reliability F.2, hub-protocol 4.3) ----------------------------------------------------------------- */
+
+enum access_level { ACCESS_NONE, ACCESS_META, ACCESS_FILES };
+enum access_verdict { ACCESS_ALLOW, ACCESS_DENY, ACCESS_PROBE };
+enum offline_access { OFFLINE_PUBLIC, OFFLINE_GRANTS };
+
+struct access_facts {
+	enum access_level wanted;
+	/* the repo's mark: what an anonymous request was last allowed, and when that was learnt (0: never) */
+	enum access_level public_level;
+	int64_t public_at;
+	/* this subject's grant */
+	enum access_level granted;
+	int64_t granted_at;
+	/* this subject's last refusal, newer than its grant (0: none) */
+	int64_t denied_at;
+	bool is_anonymous;
+	int64_t now;
+	bool upstream_is_down;
+	enum offline_access offline_access;
+	uint64_t public_ttl_ms, grant_ttl_ms, deny_ttl_ms, offline_grace_ms;
+};
+/* A clock that runs backwards (now + 5 min < learnt) makes every grant unusable: PROBE, or DENY when upstream is down. */
+enum access_verdict policy_access(const struct access_facts *f);
+
+/* --- fills --------------------------------------------------------------------------------------------------- */
+
+enum fill_plan {
+	FILL_WHOLE,  /* fetch everything; the reader is fed on the way */
+	FILL_WINDOW, /* fetch what was asked for, rounded to *ret_window, and no more */
+};
+/*
+ * wanted  the bytes one reader asks for, within [0, size)
+ * A small file is always fetched whole (at most 8 MiB); so is an open-ended or large range (at least half of the file).
+ */
+enum fill_plan policy_fill_plan(struct byte_range wanted, bool is_open, uint64_t size, struct byte_range *ret_window);
+/* Should a reader at `offset` wait for a transfer that now stands at `position` and runs at `bytes_per_s`, or start its own? */
+bool policy_worth_waiting(uint64_t offset, uint64_t position, uint64_t bytes_per_s);
+/* How many of the last bytes of a file of this size stay back until its digest matches. */
+uint64_t policy_held_back_bytes(uint64_t size);
+
+/* --- retry (reliability C.5, hub-protocol 2.1) ------------------------------------------------------------------ */
+
+struct retry_facts {
+	int error;             /* 0 or -errno of the transport */
+	int status;            /* HTTP status, 0 if none */
+	unsigned attempts;     /* made so far, without progress between */
+	bool made_progress;    /* bytes arrived since the last failure */
+	bool is_signed_hop;    /* the answer came from a signed URL, not from the Hub's origin */
+	int64_t retry_after_ms; /* -1: none said */
+};
+struct retry_verdict {
+	bool again;
+	uint64_t wait_ms; /* with jitter taken from `dice` (0..UINT32_MAX) */
+};
+struct retry_verdict policy_retry(const struct retry_facts *f, uint32_t dice);
+
+/* --- quota --------------------------------------------------------------------------------------------------- */
+
+/* Bytes to free so that `wanted` more fit under `limit` (0 means no limit) and `reserve` stays free on the disk;
+ * UINT64_MAX when it can never fit. */
+uint64_t policy_bytes_to_free(uint64_t used, uint64_t reserved, uint64_t wanted, uint64_t limit,
+			      uint64_t disk_free, uint64_t disk_reserve);

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server - libmicrohttpd glue: request in, reply out.
+ *
+ * Owns      the listening sockets, one library daemon and loop thread per core, every connection, the access log.
+ * Never     knows a Hub path; waits for upstream.
+ * Threads   one per core: epoll_wait on the library's descriptor, then MHD_run(). Suspended connections are resumed from
+ *           any thread.
+ * Promises  (1) no byte of a request reaches the library before server/wire.c has checked it (reliability A.7: 89 of 89).
+ *           (2) a head is complete within 10 s of its first byte, or the connection is closed (P13).
+ *           (3) one access line per request, when it ends.
+ *           (4) a body that cannot be completed ends with a closed connection before its promised length.
+ */
+#pragma once
+#include "router/router.h"
+
+struct server;
+
+struct server_opts {
+	/* "127.0.0.1:8090", "[::]:8090", "0.0.0.0:0", "unix:/run/hfcached/admin.sock"; NULL ends */
+	const char *const *listen;
+	const int *inherited_fds;   /* sockets from the service manager; used instead of listen when count > 0 */
+	unsigned inherited_count;
+	unsigned threads;           /* 0: one per core */
+	unsigned connections_max;   /* all threads together; 0: 10,000 or what RLIMIT_NOFILE allows */
+	uint64_t head_timeout_ms;   /* 0: 10 s */
+	uint64_t idle_timeout_ms;   /* keep-alive; 0: 75 s */
+	const char *public_url;     /* or NULL */
+	const char *const *hosts;   /* accepted Host values besides public_url; NULL: any */
+	struct router *router;
+	struct auth *auth;
+	struct metrics *metrics;
+	const struct clock *clock;
+};
+/* Returns 0; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EINVAL (address), other errno; ret_reason is a sentence with the address (free()). */
+int server_start(const struct server_opts *opts, struct server **ret_server, char **ret_reason);
+/* "127.0.0.1:43121" of the first TCP socket, the real port when 0 was asked for. Borrowed. */
+const char *server_address(const struct server *s);
+/* No new connections; idle ones are closed; running answers go on up to drain_ms. Returns how many were cut. */
+unsigned server_drain(struct server *s, uint64_t drain_ms);
+void server_free(struct server *s);
+/* NULL when each loop turned within the last 10 s, else a sentence. */
+const char *server_loops_alive(struct server *s);
