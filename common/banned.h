@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * banned - calls that nobody here may use: unbounded copies, hidden shared buffers, silent number parsing, shells.
+ * banned - calls that nobody here may use: unbounded copies, hidden shared buffers, silent number parsing,
+ * shells.
  *
  * Include it last: a system header that comes later may mention these names itself.
- * Instead: buf_appendf, snprintf, memcpy with a known length; gmtime_r, http_date_format; parse_u64, parse_size.
+ * Instead: buf_appendf, snprintf, memcpy with a known length; gmtime_r, http_date_format; parse_u64,
+ * parse_size.
  */
 #pragma once
 

@@ -12,8 +12,8 @@
 struct json; /* a value; borrowed from the tree it came from, the root is owned */
 
 /*
- * Returns 0; -EINVAL not JSON, deeper than 64, more than two million values, or followed by more than white space.
- * The caller limits the length. A string never holds NUL: \u0000, and halves of UTF-16 pairs, become U+FFFD.
+ * Returns 0; -EINVAL not JSON, deeper than 64, more than two million values, or followed by more than white
+ * space. The caller limits the length. A string never holds NUL: \u0000, and halves of UTF-16 pairs, become U+FFFD.
  */
 int json_parse(struct str text, struct json **ret_root);
 void json_free(struct json *root);

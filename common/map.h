@@ -11,7 +11,7 @@ struct map *map_new(void);
 /* free_value may be NULL; called for each value left. */
 void map_free(struct map *m, void (*free_value)(void *));
 void *map_get(const struct map *m, struct str key);
-/* Copies the key. Returns the value that was there before, or NULL. */
+/* Copies the key; value must not be NULL. Returns the value that was there before, or NULL. */
 void *map_put(struct map *m, struct str key, void *value);
 /* Returns the value taken out, or NULL. */
 void *map_take(struct map *m, struct str key);

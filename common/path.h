@@ -22,7 +22,10 @@ int fs_pread_all(int fd, void *bytes, size_t len, uint64_t offset);
 int fs_read_file(int dir_fd, const char *name, struct buf *ret_bytes);
 int fs_sync(int fd);          /* fsync */
 int fs_sync_dir(int dir_fd, const char *name); /* opens, fsyncs, closes; name NULL: dir_fd itself */
-/* Writes name durably: temporary file, fsync, rename. The folder is not synced: do it after a group. */
+/*
+ * Writes name durably: temporary file, fsync, rename. The folder is not synced: do it after a group. A crash may leave the
+ * temporary file behind: its name is name, ".tmp-" and 16 hex digits.
+ */
 int fs_replace_file(int dir_fd, const char *name, const void *bytes, size_t len, mode_t mode);
 /* 0 also if it was not there. */
 int fs_unlink(int dir_fd, const char *name);

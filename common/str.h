@@ -41,7 +41,7 @@ bool str_cut(struct str s, char at, struct str *ret_head, struct str *ret_tail);
 struct str str_from_range(const char *begin, const char *end);
 /* The caller's copy, with a NUL added; free() it. */
 char *str_dup(struct str s);
-/* Bytes of the UTF-8 sequence at the start of s; 0 if s is empty or does not start with a valid one (then *ret_code stays). */
+/* Bytes of the UTF-8 sequence at the start of s; 0 if s does not start with a valid one (then *ret_code stays). */
 size_t str_utf8_next(struct str s, uint32_t *ret_code);
 
 /* Decimal digits only: no sign, no space, no overflow. Returns 0 or -EINVAL. */

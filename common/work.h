@@ -15,7 +15,7 @@ struct job {
 	void (*run)(struct job *); /* may free the job, or submit it again */
 };
 
-/* NULL if not a single thread could be started. thread_name: at most 12 bytes are seen, "-" and a number follow. */
+/* NULL if not a single thread could be started. Of thread_name 12 bytes are seen, "-" and a number follow. */
 struct work *work_new(unsigned threads, const char *thread_name);
 void work_free(struct work *w);
 /* The job stays the caller's and must live until run() was entered. */

@@ -33,13 +33,14 @@ struct origin {
 	uint16_t port;
 };
 /*
- * From an absolute http(s) URL. *ret_rest is path and query ("/" if empty), borrowed. Returns 0; -EINVAL also for user info,
- * fragments, blanks, control bytes, backslashes, and a query directly after the host (uri_resolve() puts the '/' there).
+ * From an absolute http(s) URL. *ret_rest is path and query ("/" if empty), borrowed. Returns 0; -EINVAL also for
+ * user info, fragments, blanks, control bytes, backslashes, and a query directly after the host (uri_resolve()
+ * puts the '/' there).
  */
 int origin_parse(struct str url, struct origin *ret_origin, struct str *ret_rest);
 bool origin_eq(const struct origin *a, const struct origin *b);
 /*
- * Resolves a Location against the URL it was answered to (RFC 3986 5.2). out gets an absolute URL without dot segments and
- * without fragment, which origin_parse() accepts. Returns 0; -EINVAL (other schemes too); -E2BIG.
+ * Resolves a Location against the URL it was answered to (RFC 3986 5.2). out gets an absolute URL without dot
+ * segments and without fragment, which origin_parse() accepts. Returns 0; -EINVAL (other schemes too); -E2BIG.
  */
 int uri_resolve(struct str base_url, struct str reference, struct buf *out);
