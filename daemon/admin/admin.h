@@ -19,7 +19,7 @@ struct admin_opts {
 	struct fetch *fetch;
 	const struct clock *clock;
 	const char *version;
-	const char *upstream;  /* for the status: the Hub's URL */
+	const char *upstream; /* for the status: the Hub's URL */
 	/* Asked by healthz and readyz; each returns NULL when well, else a static sentence. */
 	const char *(*loops_alive)(void *ctx);
 	const char *(*is_draining)(void *ctx);
@@ -33,4 +33,5 @@ int admin_healthz(struct admin *a, struct request *q, struct reply *r);
 int admin_readyz(struct admin *a, struct request *q, struct reply *r);
 int admin_metrics(struct admin *a, struct request *q, struct reply *r);
 int admin_status(struct admin *a, struct request *q, struct reply *r);
-int admin_index(struct admin *a, struct request *q, struct reply *r); /* /-/ : one plain page that says what this is and how to use it */
+int admin_index(struct admin *a, struct request *q,
+		struct reply *r); /* /-/ : one plain page that says what this is and how to use it */

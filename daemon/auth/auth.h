@@ -19,8 +19,8 @@
 struct auth;
 
 struct auth_opts {
-	struct index *index;         /* borrowed, outlives auth */
-	const uint8_t *key;          /* 32 bytes, copied */
+	struct index *index; /* borrowed, outlives auth */
+	const uint8_t *key;  /* 32 bytes, copied */
 	enum offline_access offline_access;
 	uint64_t offline_grace_ms, grant_ttl_ms, public_ttl_ms, deny_ttl_ms;
 	const struct clock *clock;
@@ -30,9 +30,9 @@ void auth_free(struct auth *a);
 
 /* Who asks. Lives as long as its request. */
 struct subject {
-	uint8_t id[SUBJECT_BYTES];  /* HMAC of the token, cut; zero: anonymous */
-	struct secret *token;       /* owned reference; NULL: anonymous */
-	char fingerprint[7];        /* six hex digits for the log, "-" for anonymous */
+	uint8_t id[SUBJECT_BYTES]; /* HMAC of the token, cut; zero: anonymous */
+	struct secret *token;      /* owned reference; NULL: anonymous */
+	char fingerprint[7];       /* six hex digits for the log, "-" for anonymous */
 };
 /*
  * From the request's Authorization fields (Bearer in any case, Basic with the token as password: the same subject).
@@ -43,12 +43,12 @@ void subject_done(struct subject *s);
 
 /* How upstream worded its refusal. */
 struct refusal {
-	int status;               /* 401 403 404 451 */
-	char *error_code;         /* X-Error-Code or NULL */
-	char *error_message;      /* X-Error-Message or NULL */
-	char *www_authenticate;   /* or NULL */
-	char *content_type;       /* or NULL */
-	struct bytes *body;       /* at most 4 KiB, or NULL */
+	int status;             /* 401 403 404 451 */
+	char *error_code;       /* X-Error-Code or NULL */
+	char *error_message;    /* X-Error-Message or NULL */
+	char *www_authenticate; /* or NULL */
+	char *content_type;     /* or NULL */
+	struct bytes *body;     /* at most 4 KiB, or NULL */
 };
 void refusal_done(struct refusal *r);
 
@@ -57,16 +57,17 @@ void refusal_done(struct refusal *r);
  * upstream_is_down  fetch_is_down()
  * ret_refusal       filled for ACCESS_DENY when upstream's wording is known (status 0 otherwise: offline policy); done by the caller
  */
-enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo, enum access_level level,
-				  bool upstream_is_down, struct refusal *ret_refusal);
+enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo,
+				  enum access_level level, bool upstream_is_down,
+				  struct refusal *ret_refusal);
 
 /* What upstream answered to this subject's own request on this repo, asked for at `asked_at` (wall clock, start of the probe). */
 struct verdict_facts {
 	struct str repo;
-	enum access_level proves;     /* FILES: a resolve, raw, LFS answer. META: an /api answer. */
+	enum access_level proves; /* FILES: a resolve, raw, LFS answer. META: an /api answer. */
 	int status;
 	const struct headers *headers;
-	struct str body;              /* of a refusal */
+	struct str body; /* of a refusal */
 	int64_t asked_at;
 };
 /* Learns from any answer. Refusals that are about an entry or a revision (EntryNotFound, RevisionNotFound) prove access. */

@@ -35,5 +35,5 @@ void refusals_done(struct refusals *r);
 void refusals_put(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], const struct verdict_facts *v);
 void refusals_forget(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], struct str repo);
 /* The time of the refusal that covers this level, or 0. ret_refusal may be NULL. */
-int64_t refusals_find(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], struct str repo, enum access_level level,
-		      struct refusal *ret_refusal);
+int64_t refusals_find(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], struct str repo,
+		      enum access_level level, struct refusal *ret_refusal);

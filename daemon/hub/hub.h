@@ -37,25 +37,29 @@ void hub_free(struct hub *h);
 
 /* What the router found in the path. Strings are decoded once, borrowed from the call's scratch. */
 struct hub_route {
-	struct str kind;      /* "models" "datasets" "spaces" "kernels" */
-	struct str id;        /* "acme/pub" or "gpt2" as the client wrote it */
-	struct str repo;      /* "models/acme/pub" */
-	struct str revision;  /* decoded; empty when the route has none */
-	struct str path;      /* decoded; of a file or folder in the repo; may be empty */
+	struct str kind;     /* "models" "datasets" "spaces" "kernels" */
+	struct str id;       /* "acme/pub" or "gpt2" as the client wrote it */
+	struct str repo;     /* "models/acme/pub" */
+	struct str revision; /* decoded; empty when the route has none */
+	struct str path;     /* decoded; of a file or folder in the repo; may be empty */
 };
 
 /* All: 0 with a reply, or -EAGAIN parked. */
 int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_resolve_cache(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
-int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);     /* /api/T/{id} */
-int hub_revision_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r); /* /api/T/{id}/revision/{rev} */
+int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route,
+		  struct reply *r); /* /api/T/{id} */
+int hub_revision_info(struct hub *h, struct request *q, const struct hub_route *route,
+		      struct reply *r); /* /api/T/{id}/revision/{rev} */
 int hub_tree(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_refs(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_whoami(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
-int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);     /* quick and empty when offline */
+int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *route,
+		  struct reply *r); /* quick and empty when offline */
 int hub_xet_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
-int hub_preflight(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);     /* OPTIONS */
+int hub_preflight(struct hub *h, struct request *q, const struct hub_route *route,
+		  struct reply *r); /* OPTIONS */
 /* Everything else under a known prefix: streamed through, nothing kept; a write (2xx) makes the cache forget the repo's names. */
 int hub_forward(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);

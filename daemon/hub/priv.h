@@ -27,9 +27,9 @@ struct pins {
 
 struct hub {
 	struct hub_opts opts;
-	struct pins names;     /* client, subject, repo, revision -> commit */
-	struct pins promises;  /* content id -> "" : announced by HEAD while not yet held */
-	struct pins chains;    /* document keys of tree pages whose predecessors are all known */
+	struct pins names;    /* client, subject, repo, revision -> commit */
+	struct pins promises; /* content id -> "" : announced by HEAD while not yet held */
+	struct pins chains;   /* document keys of tree pages whose predecessors are all known */
 };
 
 /* --- pin.c: small memories with an end --- */
@@ -42,12 +42,12 @@ bool pins_find(struct pins *p, struct str key, uint64_t now_mono_ms, char ret_va
 
 /* --- access.c: the door --- */
 enum door {
-	DOOR_OPEN,    /* go on */
-	DOOR_ASK,     /* only upstream knows: the question that is asked next is the proof */
-	DOOR_CLOSED,  /* reply is filled */
+	DOOR_OPEN,   /* go on */
+	DOOR_ASK,    /* only upstream knows: the question that is asked next is the proof */
+	DOOR_CLOSED, /* reply is filled */
 };
-enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level, enum endpoint_class class,
-		   bool upstream_is_down, struct reply *r);
+enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,
+		   enum endpoint_class class, bool upstream_is_down, struct reply *r);
 bool is_commit(struct str revision);
 /* Fields of the client that upstream may see: its name, and the ids that make support possible. */
 void hub_pass_headers(const struct request *q, struct headers *to);
@@ -58,34 +58,34 @@ struct str hub_canonical(struct hub *h, const struct hub_route *route, struct bu
 
 /* --- content.c: a file whose identity is known --- */
 struct hub_file {
-	struct str repo;             /* canonical */
+	struct str repo; /* canonical */
 	char commit[COMMIT_TEXT];
 	struct str path;
 	struct content_id content;
-	bool is_branch_url;          /* addressed by a name that may move */
-	bool is_public;              /* may outer caches keep it? */
-	bool was_stale;              /* the name could not be checked just now */
+	bool is_branch_url; /* addressed by a name that may move */
+	bool is_public;     /* may outer caches keep it? */
+	bool was_stale;     /* the name could not be checked just now */
 	int64_t name_checked_at;
-	struct str target;           /* path and query on the Hub for the bytes */
+	struct str target; /* path and query on the Hub for the bytes */
 };
 int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r);
 
 /* --- learn.c: lessons --- */
 struct lesson {
 	struct hub *hub;
-	char *asked_repo;  /* owned; what stood in the URL */
-	char *repo;        /* owned; canonical when asked */
-	char *revision;    /* owned or NULL */
-	char *path;        /* owned or NULL */
-	char *key;         /* owned or NULL: keep the answer as this document */
+	char *asked_repo;         /* owned; what stood in the URL */
+	char *repo;               /* owned; canonical when asked */
+	char *revision;           /* owned or NULL */
+	char *path;               /* owned or NULL */
+	char *key;                /* owned or NULL: keep the answer as this document */
 	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
-	struct subject subject; /* owned */
+	struct subject subject;   /* owned */
 	enum access_level proves;
 	/* After the checks and before the document is kept. Returns 0, or -EPROTO: the answer is not what it should be. */
 	int (*teach)(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
 };
-struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route, struct str repo,
-			  enum access_level proves);
+struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route,
+			  struct str repo, enum access_level proves);
 void lesson_free(void *l);
 /* The document's bytes: upstream's own, without what announces Xet. NULL: not JSON. The caller's. */
 struct bytes *document_bytes(struct str text);
@@ -94,38 +94,42 @@ int lesson_of_resolve(void *ctx, const struct answer *a);
 int lesson_of_document(void *ctx, const struct answer *a);
 void learn_name(struct hub *h, struct str repo, struct str revision, struct str commit, int64_t at);
 void learn_alias(struct hub *h, struct str asked, struct str canonical, int64_t at);
-void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], struct str path, const struct content_id *content,
-		 int64_t at);
+void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], struct str path,
+		 const struct content_id *content, int64_t at);
 /* One element of a tree or paths-info answer; directories are skipped. -EPROTO malformed. */
-int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item, int64_t at);
+int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
+		    int64_t at);
 
 /* --- doc.c: documents --- */
 struct doc_spec {
 	enum endpoint_class class;
-	struct str repo;             /* canonical */
+	struct str repo; /* canonical */
 	struct str key;
-	struct str target;           /* what upstream is asked */
+	struct str target; /* what upstream is asked */
 	const char *method;
-	struct str body;             /* of the question; ptr NULL: none */
+	struct str body; /* of the question; ptr NULL: none */
 	struct str body_type;
 	bool is_pinned;
-	char commit[COMMIT_TEXT];    /* pinned to; or "" */
+	char commit[COMMIT_TEXT]; /* pinned to; or "" */
 	uint64_t ttl_ms;
 	int (*teach)(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
 };
 /* Serves from what is held, or asks and then serves. 0 with a reply, or -EAGAIN. */
-int hub_serve_document(struct hub *h, struct request *q, const struct hub_route *route, const struct doc_spec *spec, struct reply *r);
+int hub_serve_document(struct hub *h, struct request *q, const struct hub_route *route,
+		       const struct doc_spec *spec, struct reply *r);
 /*
  * The commit of the route's revision, asking for the revision's document if it is not known or too old.
  * Returns 0 with *ret_commit; 1 with a reply; -EAGAIN.
  */
-int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo, char ret_commit[COMMIT_TEXT],
-		  struct reply *r);
+int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
+		  char ret_commit[COMMIT_TEXT], struct reply *r);
 /* "c:tree/<commit>/<path>?<normal query>". Parameters sorted by name, booleans as true and false, duplicates kept in order. */
-int doc_key(struct buf *out, bool is_pinned, const char *what, struct str revision, struct str path, struct str query);
+int doc_key(struct buf *out, bool is_pinned, const char *what, struct str revision, struct str path,
+	    struct str query);
 
 /* --- info.c --- */
-int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms, struct str query, struct reply *r);
+int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
+		   struct str query, struct reply *r);
 
 /* --- link.c: URLs in fields --- */
 /* The rel="next" target of a Link value as path and query on our own server, or NULL. The caller's. */

@@ -40,8 +40,8 @@ struct histogram {
 };
 
 struct metrics {
-	_Atomic uint64_t *cells[METRIC_COUNT];       /* owned; NULL for histograms */
-	struct histogram *histograms[METRIC_COUNT];  /* owned; NULL for others */
+	_Atomic uint64_t *cells[METRIC_COUNT];      /* owned; NULL for histograms */
+	struct histogram *histograms[METRIC_COUNT]; /* owned; NULL for others */
 	struct {
 		void (*refresh)(void *ctx, struct metrics *m);
 		void *ctx;

@@ -11,7 +11,8 @@
 enum endpoint_class { ENDPOINT_FILE, ENDPOINT_API, ENDPOINT_GIT, ENDPOINT_OWN };
 
 /* detail: what was asked for, for the sentence ("model.bin of models/acme/pub"); may be empty. */
-void reply_error(struct reply *r, const struct request *q, enum endpoint_class class, int error, struct str detail);
+void reply_error(struct reply *r, const struct request *q, enum endpoint_class class, int error,
+		 struct str detail);
 /* Our own refusal of a request: status, sentence. */
 void reply_refuse(struct reply *r, enum endpoint_class class, int status, const char *sentence);
 /* As upstream worded it; adds X-Error-Code: RepoNotFound where the Hub's code-less 401 would confuse clients (E04). */

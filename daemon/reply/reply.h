@@ -21,17 +21,18 @@ enum reply_body {
 
 struct reply {
 	int status;
-	struct headers headers;   /* Content-Length is server/'s: from `length` */
+	struct headers headers; /* Content-Length is server/'s: from `length` */
 	enum reply_body kind;
 	struct bytes *bytes;
 	struct blob *blob;
 	struct reader *reader;
 	struct relay *relay;
-	uint64_t offset, length;  /* of the body within blob or reader; length of bytes */
-	int64_t head_length;      /* Content-Length to tell for HEAD and for relays; -1: what the body has / unknown */
-	bool close;               /* end the connection after it */
-	const char *cache_status; /* static; RFC 9211 parameters: "hit", "fwd=miss; collapsed"; NULL: no field */
-	int64_t age_s;            /* -1: no Age */
+	uint64_t offset, length; /* of the body within blob or reader; length of bytes */
+	int64_t head_length; /* Content-Length to tell for HEAD and for relays; -1: what the body has / unknown */
+	bool close;          /* end the connection after it */
+	const char
+		*cache_status; /* static; RFC 9211 parameters: "hit", "fwd=miss; collapsed"; NULL: no field */
+	int64_t age_s;         /* -1: no Age */
 };
 
 void reply_init(struct reply *r);
@@ -43,7 +44,8 @@ void reply_bytes(struct reply *r, int status, const char *content_type, struct b
 void reply_blob(struct reply *r, int status, struct blob *take_blob, uint64_t offset, uint64_t length);
 void reply_reader(struct reply *r, int status, struct request *from, uint64_t offset, uint64_t length);
 /* Status, allowed fields (hub-protocol A17, U11) and body of the request's relay, whose head has come. */
-void reply_relay(struct reply *r, struct request *from, int status, const struct headers *upstream, int64_t content_length);
+void reply_relay(struct reply *r, struct request *from, int status, const struct headers *upstream,
+		 int64_t content_length);
 void reply_abort(struct reply *r);
 /* Copies the fields of an upstream answer that may be passed on: an allow list; never Set-Cookie, X-Xet-*, hop-by-hop. */
 void reply_copy_allowed(struct headers *to, const struct headers *from);

@@ -23,37 +23,37 @@ enum request_body { BODY_NONE, BODY_SMALL, BODY_STREAM };
 
 struct request {
 	/* the head; strings owned */
-	char *method;             /* "GET" … as sent */
-	char *target;             /* raw path and query, still percent-encoded */
-	struct str path, query;   /* parts of target */
-	struct headers headers;   /* as sent; Authorization stays only in subject */
+	char *method;           /* "GET" … as sent */
+	char *target;           /* raw path and query, still percent-encoded */
+	struct str path, query; /* parts of target */
+	struct headers headers; /* as sent; Authorization stays only in subject */
 	bool is_http10;
-	bool is_head;             /* HEAD: handlers may treat it like GET; server/ drops the body */
-	char *host;               /* the Host the client used, for absolute URLs ("server:8090") */
-	char *base;               /* "http://server:8090": server.public-url if set, else from Host */
-	char *client;             /* address without port, for the log */
-	char id[64];              /* X-Request-Id */
+	bool is_head; /* HEAD: handlers may treat it like GET; server/ drops the body */
+	char *host;   /* the Host the client used, for absolute URLs ("server:8090") */
+	char *base;   /* "http://server:8090": server.public-url if set, else from Host */
+	char *client; /* address without port, for the log */
+	char id[64];  /* X-Request-Id */
 	struct subject subject;
-	bool has_valid_subject;   /* false: the Authorization field was malformed */
+	bool has_valid_subject; /* false: the Authorization field was malformed */
 
 	/* the body */
 	enum request_body body_kind; /* set from the route */
-	struct buf body;          /* BODY_SMALL: complete before the handler is called */
-	int64_t body_bytes;       /* Content-Length; -1 chunked; 0 none */
+	struct buf body;             /* BODY_SMALL: complete before the handler is called */
+	int64_t body_bytes;          /* Content-Length; -1 chunked; 0 none */
 
 	/* what the handler holds while it waits */
 	struct ask *asks[REQUEST_ASKS_MAX];
 	unsigned ask_count;
 	struct reader *reader;
 	struct relay *relay;
-	struct waiter waiter;     /* wake = the server's */
+	struct waiter waiter; /* wake = the server's */
 	uint64_t began_mono_ms, began_mono_us;
 
 	/* for the access log and metrics; set by handlers as they learn it; static strings or owned */
 	enum metric_route route;
 	enum metric_result result;
-	char *log_repo;           /* owned or NULL */
-	char *log_revision;       /* owned or NULL */
+	char *log_repo;     /* owned or NULL */
+	char *log_revision; /* owned or NULL */
 	bool used_upstream;
 	bool collapsed;
 };
@@ -64,7 +64,8 @@ struct str request_header(const struct request *r, struct str name);
  * Asks once per request and key. Returns 0 with *ret_answer (borrowed for the request's life) when it is done, also when
  * answer->error is set; -EAGAIN after parking (return it); -ELOOP when the request has asked too often (a defect: 500).
  */
-int request_ask(struct request *r, struct asks *asks, struct str key, const struct question *q, const struct answer **ret_answer);
+int request_ask(struct request *r, struct asks *asks, struct str key, const struct question *q,
+		const struct answer **ret_answer);
 /* Parks until the reader / relay has news. Returns -EAGAIN, or 0 when there is news already: look again. */
 int request_park_reader(struct request *r, uint64_t offset);
 int request_park_relay(struct request *r, bool want_write);

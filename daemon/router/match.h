@@ -22,4 +22,5 @@ int segments_split(struct segments *s, struct str path);
 void segments_done(struct segments *s);
 
 /* Does it fit? ret_route's strings point into s->text and into ret_repo, which the caller keeps. */
-bool pattern_matches(const char *pattern, const struct segments *s, struct buf *ret_repo, struct hub_route *ret_route);
+bool pattern_matches(const char *pattern, const struct segments *s, struct buf *ret_repo,
+		     struct hub_route *ret_route);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin/status - /-/status: one JSON object for people in a hurry and for scripts. Numbers only, no name of a repo (N09).
+ */
+#include "admin/priv.h"
+
+#include "common/clock.h"
+#include "common/json.h"
+
+struct flights_total {
+	unsigned flights, readers, transfers;
+	uint64_t size, held, bytes_per_s;
+};
+
+static void add_flight(void *ctx, const struct flight_view *view)
+{
+	struct flights_total *t = ctx;
+
+	t->flights++;
+	t->readers += view->readers;
+	t->transfers += view->transfers;
+	t->size += view->size;
+	t->held += view->held;
+	t->bytes_per_s += view->bytes_per_s;
+}
+
+static void write_upstream(const struct admin *a, struct buf *out)
+{
+	int64_t since = fetch_down_since(a->opts.fetch);
+
+	buf_append_str(out, STR("\"upstream\":{\"url\":"));
+	json_write_string(out, str_from(a->upstream));
+	buf_appendf(out, ",\"reachable\":%s", fetch_is_down(a->opts.fetch) ? "false" : "true");
+	if (since)
+		buf_appendf(out, ",\"unreachable_since\":%lld", (long long)since);
+	buf_append_char(out, '}');
+}
+
+int admin_status(struct admin *a, struct request *q, struct reply *r)
+{
+	struct flights_total total = { 0 };
+	struct store_usage usage;
+	SCOPED_BUF body;
+
+	if (!admin_is_local(q, r))
+		return 0;
+	store_usage(a->opts.store, &usage);
+	flights_each(a->opts.flights, add_flight, &total);
+	buf_init(&body, 16384);
+	buf_append_str(&body, STR("{\"version\":"));
+	json_write_string(&body, str_from(a->version));
+	buf_appendf(&body, ",\"now\":%lld,", (long long)clock_wall_s(a->opts.clock));
+	write_upstream(a, &body);
+	buf_appendf(&body,
+		    ",\"store\":{\"used_bytes\":%llu,\"reserved_bytes\":%llu,\"limit_bytes\":%llu,"
+		    "\"objects\":%llu,"
+		    "\"partial_bytes\":%llu,\"disk_free_bytes\":%llu}",
+		    (unsigned long long)usage.used, (unsigned long long)usage.reserved,
+		    (unsigned long long)usage.limit, (unsigned long long)usage.objects,
+		    (unsigned long long)usage.partial, (unsigned long long)usage.disk_free);
+	buf_appendf(&body,
+		    ",\"fills\":{\"running\":%u,\"readers\":%u,\"transfers\":%u,\"bytes\":%llu,\"held_"
+		    "bytes\":%llu,\"bytes_per_s\":%llu}",
+		    total.flights, total.readers, total.transfers, (unsigned long long)total.size,
+		    (unsigned long long)total.held, (unsigned long long)total.bytes_per_s);
+	buf_appendf(&body, ",\"requests\":{\"joined_fills\":%llu,\"connections\":%lld}}\n",
+		    (unsigned long long)metrics_value(a->opts.metrics, METRIC_FILL_COLLAPSED, 0, 0, 0),
+		    (long long)metrics_value(a->opts.metrics, METRIC_HTTP_CONNECTIONS, 0, 0, 0));
+	reply_text(r, 200, "application/json", buf_str(&body));
+	(void)headers_addf(&r->headers, "Cache-Control", "no-store");
+	return 0;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * auth - verdicts: what upstream said to whom, and what follows from it.
+ *
+ * The rules are those of a shared cache for people with different rights: a grant belongs to one subject and one repo, it
+ * comes from upstream's answer to that subject's own token, and it ends by itself.
+ */
+#include "auth/priv.h"
+
+#include "common/alloc.h"
+#include "common/clock.h"
+#include <assert.h>
+
+struct auth *auth_new(const struct auth_opts *opts)
+{
+	struct auth *a = xcalloc(1, sizeof(*a));
+
+	a->index = opts->index;
+	memcpy(a->key, opts->key, sizeof(a->key));
+	a->offline_access = opts->offline_access;
+	a->offline_grace_ms = opts->offline_grace_ms;
+	a->grant_ttl_ms = opts->grant_ttl_ms;
+	a->public_ttl_ms = opts->public_ttl_ms;
+	a->deny_ttl_ms = opts->deny_ttl_ms;
+	a->clock = opts->clock;
+	refusals_init(&a->refusals);
+	return a;
+}
+
+void auth_free(struct auth *a)
+{
+	if (!a)
+		return;
+	refusals_done(&a->refusals);
+	secret_wipe(a->key, sizeof(a->key));
+	free(a);
+}
+
+enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo,
+				  enum access_level level, bool upstream_is_down, struct refusal *ret_refusal)
+{
+	struct access_facts facts = { 0 };
+	enum access_verdict verdict;
+
+	assert(level != ACCESS_NONE);
+	index_find_access(a->index, repo, s->id, &facts);
+	facts.wanted = level;
+	facts.denied_at = refusals_find(&a->refusals, s->id, repo, level, NULL);
+	facts.is_anonymous = s->token == NULL;
+	facts.now = clock_wall_s(a->clock);
+	facts.upstream_is_down = upstream_is_down;
+	facts.offline_access = a->offline_access;
+	facts.public_ttl_ms = a->public_ttl_ms;
+	facts.grant_ttl_ms = a->grant_ttl_ms;
+	facts.deny_ttl_ms = a->deny_ttl_ms;
+	facts.offline_grace_ms = a->offline_grace_ms;
+
+	verdict = policy_access(&facts);
+	*ret_refusal = (struct refusal){ 0 };
+	if (verdict == ACCESS_DENY && facts.denied_at)
+		(void)refusals_find(&a->refusals, s->id, repo, level, ret_refusal);
+	return verdict;
+}
+
+static void learn_access(struct auth *a, const struct subject *s, const struct verdict_facts *v,
+			 enum access_level level)
+{
+	struct fact f = { .repo = v->repo, .level = level, .at = v->asked_at };
+
+	f.kind = s->token ? FACT_GRANT : FACT_PUBLIC;
+	memcpy(f.subject, s->id, SUBJECT_BYTES);
+	index_learn(a->index, &f);
+}
+
+static void learn_allowed(struct auth *a, const struct subject *s, const struct verdict_facts *v,
+			  enum access_level level)
+{
+	struct access_facts known = { 0 };
+	enum access_level had;
+	int64_t had_at;
+
+	refusals_forget(&a->refusals, s->id, v->repo);
+	index_find_access(a->index, v->repo, s->id, &known);
+	had = s->token ? known.granted : known.public_level;
+	had_at = s->token ? known.granted_at : known.public_at;
+	/* an answer about metadata says nothing against the files that were proven a moment ago */
+	if (had > level &&
+	    had_at + (int64_t)((s->token ? a->grant_ttl_ms : a->public_ttl_ms) / 1000) > v->asked_at)
+		return;
+	learn_access(a, s, v, level);
+}
+
+static void learn_refused(struct auth *a, const struct subject *s, const struct verdict_facts *v)
+{
+	struct access_facts known = { 0 };
+	enum access_level left = v->proves == ACCESS_FILES ? ACCESS_META : ACCESS_NONE;
+	enum access_level had;
+
+	refusals_put(&a->refusals, s->id, v);
+	index_find_access(a->index, v->repo, s->id, &known);
+	had = s->token ? known.granted : known.public_level;
+	if (had > left)
+		learn_access(a, s, v, left);
+}
+
+static bool is_bad_token(const struct verdict_facts *v)
+{
+	return v->status == 401 && str_starts_with(headers_get(v->headers, STR("X-Error-Message")),
+						   STR("Invalid credentials in Authorization"));
+}
+
+void auth_learn(struct auth *a, const struct subject *s, const struct verdict_facts *v)
+{
+	struct str code = headers_get(v->headers, STR("X-Error-Code"));
+
+	if (v->status >= 200 && v->status < 400) {
+		learn_allowed(a, s, v, v->proves);
+	} else if (v->status == 404 &&
+		   (str_eq(code, STR("EntryNotFound")) || str_eq(code, STR("RevisionNotFound")))) {
+		/* the repo may be seen; whether its files may be read was not asked */
+		learn_allowed(a, s, v, ACCESS_META);
+	} else if (v->status == 401 || v->status == 403 || v->status == 451 ||
+		   (v->status == 404 && str_eq(code, STR("RepoNotFound")))) {
+		if (is_bad_token(v) && s->token) {
+			struct fact f = { .kind = FACT_FORGET_GRANTS, .at = v->asked_at };
+
+			memcpy(f.subject, s->id, SUBJECT_BYTES);
+			index_learn(a->index, &f);
+		}
+		learn_refused(a, s, v);
+	}
+}

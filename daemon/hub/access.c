@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub/access - the door: every handler passes it before it looks at anything of a repo.
+ */
+#include "hub/priv.h"
+
+#include "common/alloc.h"
+#include <errno.h>
+
+enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,
+		   enum endpoint_class class, bool upstream_is_down, struct reply *r)
+{
+	struct refusal refusal;
+	enum access_verdict verdict;
+
+	if (!q->has_valid_subject) {
+		reply_refuse(r, class, 401,
+			     "malformed Authorization field: one Bearer or Basic token is expected");
+		return DOOR_CLOSED;
+	}
+	verdict = auth_may_read(h->opts.auth, &q->subject, repo, level, upstream_is_down, &refusal);
+	if (verdict == ACCESS_ALLOW)
+		return DOOR_OPEN;
+	if (verdict == ACCESS_PROBE)
+		return DOOR_ASK;
+
+	if (refusal.status) {
+		reply_refusal(r, class, &refusal);
+		r->cache_status = "hit";
+		q->result = RESULT_NEGATIVE_HIT;
+	} else {
+		reply_error(r, q, class, -EACCES, STR(""));
+		q->result = RESULT_OFFLINE_MISS;
+	}
+	refusal_done(&refusal);
+	return DOOR_CLOSED;
+}
+
+bool is_commit(struct str revision)
+{
+	return revision.len == COMMIT_HEX && str_is_lower_hex(revision);
+}
+
+void hub_note(struct request *q, const struct hub_route *route)
+{
+	if (!q->log_repo && route->repo.len)
+		q->log_repo = str_dup(route->repo);
+	if (!q->log_revision && route->revision.len)
+		q->log_revision = str_dup(route->revision);
+}
+
+struct str hub_canonical(struct hub *h, const struct hub_route *route, struct buf *out)
+{
+	buf_init(out, 1024);
+	(void)index_canonical_repo(h->opts.index, route->repo, out);
+	return buf_str(out);
+}
+
+void hub_pass_headers(const struct request *q, struct headers *to)
+{
+	static const char *const passed[] = { "User-Agent", "X-Amzn-Trace-Id", "Accept-Language" };
+
+	for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++) {
+		struct str value = request_header(q, str_from(passed[i]));
+
+		if (value.ptr)
+			(void)headers_add(to, str_from(passed[i]), value);
+	}
+	if (q->id[0])
+		(void)headers_set(to, STR("X-Request-Id"), str_from(q->id));
+}

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub/content - the bytes of a file whose identity is known: head, conditions, range, and where they come from.
+ *
+ * The same fields go out on HEAD, 200, 206 and 304 (hub-protocol 2.2, R05). The file itself is answered, never a redirect.
+ */
+#include "hub/priv.h"
+
+#include "common/alloc.h"
+#include "common/http/etag.h"
+#include <errno.h>
+
+static const char *content_type_of(struct str path)
+{
+	static const struct {
+		const char *suffix, *type;
+	} types[] = {
+		{ ".json", "application/json" },
+		{ ".txt", "text/plain; charset=utf-8" },
+		{ ".md", "text/plain; charset=utf-8" },
+		{ ".html", "text/html; charset=utf-8" },
+		{ ".css", "text/css; charset=utf-8" },
+		{ ".js", "text/javascript; charset=utf-8" },
+		{ ".png", "image/png" },
+		{ ".jpg", "image/jpeg" },
+		{ ".svg", "image/svg+xml" },
+	};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (str_ends_with(path, str_from(types[i].suffix)))
+			return types[i].type;
+	return "application/octet-stream";
+}
+
+static void set_disposition(struct reply *r, struct str path)
+{
+	SCOPED_BUF value, encoded;
+	struct str name = path;
+
+	for (size_t i = path.len; i-- > 0;)
+		if (path.ptr[i] == '/') {
+			name = str_from_range(path.ptr + i + 1, path.ptr + path.len);
+			break;
+		}
+	buf_init(&value, 8192);
+	buf_init(&encoded, 4096);
+	uri_encode(name, NULL, &encoded);
+	buf_appendf(&value, "inline; filename*=UTF-8''%.*s; filename=\"", STR_ARGS(buf_str(&encoded)));
+	for (size_t i = 0; i < name.len; i++) {
+		unsigned char c = (unsigned char)name.ptr[i];
+
+		buf_append_char(&value, c < ' ' || c >= 0x7f || c == '"' || c == '\\' ? '?' : (char)c);
+	}
+	buf_append_str(&value, STR("\";"));
+	if (!buf_error(&value))
+		(void)headers_set(&r->headers, STR("Content-Disposition"), buf_str(&value));
+}
+
+static void set_file_fields(const struct hub_file *file, const struct request *q, struct reply *r)
+{
+	char hex[CONTENT_HEX_MAX];
+
+	content_id_hex(&file->content, hex);
+	(void)headers_set(&r->headers, STR("Content-Type"), str_from(content_type_of(file->path)));
+	(void)headers_addf(&r->headers, "ETag", "\"%s\"", hex);
+	(void)headers_addf(&r->headers, "X-Repo-Commit", "%s", file->commit);
+	if (file->content.kind == CONTENT_LFS) {
+		(void)headers_addf(&r->headers, "X-Linked-Etag", "\"%s\"", hex);
+		(void)headers_addf(&r->headers, "X-Linked-Size", "%llu",
+				   (unsigned long long)file->content.size);
+	}
+	(void)headers_addf(&r->headers, "Accept-Ranges", "bytes");
+	set_disposition(r, file->path);
+	(void)headers_addf(&r->headers, "Cache-Control", "%s",
+			   !file->is_public      ? "private, no-cache"
+			   : file->is_branch_url ? "no-cache"
+						 : "public, max-age=31536000, immutable");
+	if (file->was_stale)
+		(void)headers_addf(&r->headers, "X-HF-Warning",
+				   "hfcached; upstream cannot be reached, this is the revision last seen");
+}
+
+static bool is_not_modified(const struct request *q, const struct hub_file *file)
+{
+	struct str list = request_header(q, STR("If-None-Match"));
+	char hex[CONTENT_HEX_MAX];
+
+	content_id_hex(&file->content, hex);
+	return list.ptr && etag_list_matches(list, str_from(hex));
+}
+
+/* What of the file this request wants. Returns the status: 200, 206 or 416. */
+static int wanted_range(const struct request *q, const struct hub_file *file, struct byte_range *ret_range,
+			bool *ret_is_open)
+{
+	struct str value = request_header(q, STR("Range")), condition = request_header(q, STR("If-Range"));
+	char hex[CONTENT_HEX_MAX];
+
+	*ret_range = (struct byte_range){ 0, file->content.size };
+	*ret_is_open = true;
+	content_id_hex(&file->content, hex);
+	if (q->is_head || !value.ptr || (condition.ptr && !etag_if_range_matches(condition, str_from(hex))))
+		return 200;
+	switch (range_parse(value, file->content.size, ret_range)) {
+	case RANGE_ONE:
+		*ret_is_open = range_is_open(value);
+		return 206;
+	case RANGE_UNSATISFIABLE:
+		return 416;
+	case RANGE_NONE:
+		break;
+	}
+	*ret_range = (struct byte_range){ 0, file->content.size };
+	return 200;
+}
+
+static void set_content_range(struct reply *r, const struct hub_file *file, struct byte_range range)
+{
+	(void)headers_addf(&r->headers, "Content-Range", "bytes %llu-%llu/%llu",
+			   (unsigned long long)range.first, (unsigned long long)range.end - 1,
+			   (unsigned long long)file->content.size);
+}
+
+/* A head without its body: HEAD, 304, 416, an empty file. */
+static int answer_without_body(struct request *q, const struct hub_file *file, int status, struct reply *r)
+{
+	set_file_fields(file, q, r);
+	r->status = status;
+	r->kind = REPLY_EMPTY;
+	r->cache_status = q->used_upstream ? "fwd=miss; stored" : "hit";
+	if (status == 304)
+		return 0;
+	r->head_length = status == 416 ? 0 : (int64_t)file->content.size;
+	/* with a range on an empty file clients look for the total (R15); on 416 the field is the answer */
+	if (status == 416 || (file->content.size == 0 && request_header(q, STR("Range")).ptr))
+		(void)headers_addf(&r->headers, "Content-Range", "bytes */%llu",
+				   (unsigned long long)file->content.size);
+	return 0;
+}
+
+static void promise_key(const struct hub_file *file, struct buf *out)
+{
+	char hex[CONTENT_HEX_MAX];
+
+	content_id_hex(&file->content, hex);
+	buf_init(out, 256);
+	buf_append_str(out, str_from(hex));
+}
+
+/* Was this file announced to somebody a moment ago? Then an error page now would be stored under its name (B16). */
+static bool was_promised(struct hub *h, const struct hub_file *file)
+{
+	char ignored[COMMIT_TEXT];
+	SCOPED_BUF key;
+
+	promise_key(file, &key);
+	return pins_find(&h->promises, buf_str(&key), clock_mono_ms(h->opts.clock), ignored);
+}
+
+static int fail(struct hub *h, struct request *q, const struct hub_file *file, int error, struct reply *r)
+{
+	SCOPED_BUF detail;
+
+	q->result = RESULT_OFFLINE_MISS;
+	if (!q->is_head && was_promised(h, file)) {
+		log_warning("hub",
+			    "connection broken instead of an error page: the file was announced, but its "
+			    "bytes cannot be had",
+			    LOG_STR("repo", file->repo), LOG_STR("path", file->path), LOG_ERR("error", error),
+			    LOG_END);
+		reply_abort(r);
+		return 0;
+	}
+	buf_init(&detail, 2048);
+	buf_appendf(&detail, "%.*s of %.*s", STR_ARGS(file->path), STR_ARGS(file->repo));
+	reply_error(r, q, ENDPOINT_FILE, error, buf_str(&detail));
+	return 0;
+}
+
+static int answer_head(struct hub *h, struct request *q, const struct hub_file *file, bool is_stored,
+		       struct reply *r)
+{
+	SCOPED_BUF key;
+
+	/* a HEAD is a promise: it must fail too when the GET after it would (hub-protocol 3.5) */
+	if (!is_stored && file->content.size > 0 && fetch_is_down(h->opts.fetch)) {
+		buf_init(&key, 0);
+		return fail(h, q, file, -EHOSTUNREACH, r);
+	}
+	promise_key(file, &key);
+	if (!is_stored)
+		pins_put(&h->promises, buf_str(&key), STR(""), clock_mono_ms(h->opts.clock));
+	return answer_without_body(q, file, 200, r);
+}
+
+static int answer_stored(struct hub *h, struct request *q, const struct hub_file *file,
+			 struct blob *take_blob, int status, struct byte_range range, struct reply *r)
+{
+	reply_blob(r, status, take_blob, range.first, range.end - range.first);
+	set_file_fields(file, q, r);
+	if (status == 206)
+		set_content_range(r, file, range);
+	if (!q->used_upstream)
+		q->result = file->was_stale ? RESULT_STALE_HIT : RESULT_HIT;
+	else
+		q->result = RESULT_REVALIDATED;
+	r->cache_status = q->used_upstream ? "hit; fwd=stale" : "hit";
+	if (file->is_branch_url)
+		r->age_s = clock_wall_s(h->opts.clock) - file->name_checked_at;
+	return 0;
+}
+
+/* The store has no room for it: pass it through, verified when it is whole. */
+static int stream_without_keeping(struct hub *h, struct request *q, const struct hub_file *file, int status,
+				  struct byte_range range, struct reply *r)
+{
+	const struct headers *upstream;
+	int64_t content_length;
+	int upstream_status, error;
+
+	if (!q->relay) {
+		struct headers extra;
+		struct relay_query query = { .method = "GET",
+					     .target = file->target,
+					     .headers = &extra,
+					     .token = q->subject.token,
+					     .follow = FETCH_FOLLOW_ALLOWED,
+					     .verify = status == 200 ? &file->content : NULL };
+
+		headers_init(&extra);
+		if (status == 206)
+			(void)headers_addf(&extra, "Range", "bytes=%llu-%llu",
+					   (unsigned long long)range.first,
+					   (unsigned long long)range.end - 1);
+		error = relay_start(h->opts.relays, &query, &q->relay);
+		headers_done(&extra);
+		if (error < 0)
+			return fail(h, q, file, error, r);
+		q->used_upstream = true;
+	}
+	for (;;) {
+		error = relay_head(q->relay, &upstream_status, &upstream, &content_length);
+		if (error != -EAGAIN)
+			break;
+		if (request_park_relay(q, false) == -EAGAIN)
+			return -EAGAIN;
+	}
+	if (error < 0)
+		return fail(h, q, file, error == -EACCES ? -EPERM : error, r);
+	if (upstream_status != status || content_length != (int64_t)(range.end - range.first))
+		return fail(h, q, file, -EBADMSG, r);
+	r->status = status;
+	r->kind = REPLY_RELAY;
+	r->relay = TAKE_PTR(q->relay);
+	r->head_length = content_length;
+	set_file_fields(file, q, r);
+	if (status == 206)
+		set_content_range(r, file, range);
+	r->cache_status = "fwd=miss";
+	q->result = RESULT_BYPASS;
+	return 0;
+}
+
+/* Joins the file's flight and waits until its first wanted byte may go out. 0: q->reader is ready; else as flight.h says. */
+static int join_flight(struct hub *h, struct request *q, const struct hub_file *file, struct byte_range range,
+		       bool is_open)
+{
+	int64_t ready;
+	int error;
+
+	if (!q->reader) {
+		SCOPED_BUF label;
+		struct flight_source source = { .target = file->target,
+						.token = q->subject.token,
+						.commit = str_from(file->commit) };
+
+		buf_init(&label, 8192);
+		buf_appendf(&label, "%.*s %.*s", STR_ARGS(file->repo), STR_ARGS(file->path));
+		source.label = buf_str(&label);
+		error = flight_join(h->opts.flights, &file->content, &source, range, is_open, &q->reader);
+		if (error < 0)
+			return error;
+		q->used_upstream = true;
+		q->collapsed = reader_has_joined(q->reader);
+	}
+	for (;;) {
+		error = reader_started(q->reader);
+		if (error < 0 && error != -EAGAIN)
+			return error;
+		ready = reader_ready(q->reader, range.first);
+		if (ready != 0)
+			return ready < 0 ? (int)ready : 0;
+		if (request_park_reader(q, range.first) == -EAGAIN)
+			return -EAGAIN;
+	}
+}
+
+static int upstream_refused(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r)
+{
+	int status = reader_upstream_status(q->reader);
+
+	/* the token was good for the question and is not for the bytes: upstream changed its mind just now */
+	if (status == 0 || was_promised(h, file))
+		return fail(h, q, file, -EBADMSG, r);
+	reply_refuse(r, ENDPOINT_FILE, status, "upstream refused the file's bytes to this token");
+	return 0;
+}
+
+/* joined: what join_flight() said. */
+static int answer_missing(struct hub *h, struct request *q, const struct hub_file *file, int status,
+			  struct byte_range range, int joined, struct reply *r)
+{
+	switch (joined) {
+	case 0:
+		reply_reader(r, status, q, range.first, range.end - range.first);
+		set_file_fields(file, q, r);
+		if (status == 206)
+			set_content_range(r, file, range);
+		r->cache_status = q->collapsed ? "fwd=miss; collapsed" : "fwd=miss";
+		q->result = status == 206 ? RESULT_PARTIAL : RESULT_MISS;
+		return 0;
+	case -EAGAIN:
+		return -EAGAIN;
+	case -ENOSPC:
+		reader_free(TAKE_PTR(q->reader));
+		return stream_without_keeping(h, q, file, status, range, r);
+	case -EACCES:
+	case -ENOENT:
+	case -EBUSY:
+		return q->reader ? upstream_refused(h, q, file, r) : fail(h, q, file, joined, r);
+	default:
+		return fail(h, q, file, joined, r);
+	}
+}
+
+static int open_stored(struct hub *h, const struct digest *sha256, struct blob **ret_blob)
+{
+	int r = store_open_blob(h->opts.store, sha256, ret_blob);
+
+	if (r == -EBADMSG || r == -ENODATA)
+		h->opts.on_corrupt(h->opts.ctx, sha256);
+	return r;
+}
+
+int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r)
+{
+	SCOPED(blob_unref) struct blob *blob = NULL;
+	struct byte_range range;
+	struct digest sha256;
+	bool is_open, is_stored;
+	int status;
+
+	if (is_not_modified(q, file))
+		return answer_without_body(q, file, 304, r);
+	is_stored = index_find_blob(h->opts.index, &file->content, &sha256) == 0;
+	if (q->is_head) {
+		if (!q->used_upstream && is_stored)
+			q->result = RESULT_HIT;
+		return answer_head(h, q, file, is_stored, r);
+	}
+	status = wanted_range(q, file, &range, &is_open);
+	if (status == 416 || file->content.size == 0)
+		return answer_without_body(q, file, status, r);
+
+	/* twice: the flight may land between the look into the index and the attempt to join it */
+	for (int i = 0; i < 2; i++) {
+		int error;
+
+		if (is_stored && !q->reader && open_stored(h, &sha256, &blob) == 0)
+			return answer_stored(h, q, file, TAKE_PTR(blob), status, range, r);
+		if (!q->reader && !q->relay && fetch_is_down(h->opts.fetch))
+			return fail(h, q, file, -EHOSTUNREACH, r);
+		error = q->relay ? -ENOSPC : join_flight(h, q, file, range, is_open);
+		if (error != -EEXIST)
+			return answer_missing(h, q, file, status, range, error, r);
+		is_stored = index_find_blob(h->opts.index, &file->content, &sha256) == 0;
+	}
+	return fail(h, q, file, -EIO, r);
+}

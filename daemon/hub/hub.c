@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub - the room's state: what it was given, and three small memories.
+ */
+#include "hub/priv.h"
+
+#include "common/alloc.h"
+
+struct hub *hub_new(const struct hub_opts *opts)
+{
+	struct hub *h = xcalloc(1, sizeof(*h));
+
+	h->opts = *opts;
+	pins_init(&h->names);
+	pins_init(&h->promises);
+	pins_init(&h->chains);
+	return h;
+}
+
+void hub_free(struct hub *h)
+{
+	if (!h)
+		return;
+	pins_done(&h->names);
+	pins_done(&h->promises);
+	pins_done(&h->chains);
+	free(h);
+}

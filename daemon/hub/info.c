@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub/info - /api/{kind}/{id} and /api/{kind}/{id}/revision/{revision}.
+ *
+ * Repo information tells three more things: the canonical id, the commit of the revision, and, when nobody in particular asked,
+ * whether everybody may read the files.
+ */
+#include "hub/priv.h"
+
+#include "common/alloc.h"
+#include "common/json.h"
+#include <errno.h>
+
+/* An anonymous answer that says "neither private, gated nor disabled" opens the files to everybody (hub-protocol 4.3 rule 2). */
+static bool says_public(const struct lesson *l, const struct json *json)
+{
+	const struct json *disabled = json_get(json, "disabled");
+
+	return !l->subject.token && json_is_false(json_get(json, "private")) &&
+	       json_is_false(json_get(json, "gated")) && (!disabled || json_is_false(disabled));
+}
+
+static int teach_info(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
+{
+	struct str id = json_string(json_get(json, "id")), sha = json_string(json_get(json, "sha")),
+		   revision = str_from(l->revision);
+	struct str kind, rest;
+	SCOPED_BUF canonical;
+
+	buf_init(&canonical, 1024);
+	if (!json_is_object(json))
+		return -EPROTO;
+	if (is_commit(revision) && sha.len && !str_eq(sha, revision))
+		return -EPROTO;
+	str_cut(str_from(l->repo), '/', &kind, &rest);
+	if (id.len && !str_eq(id, rest)) {
+		buf_appendf(&canonical, "%.*s/%.*s", STR_ARGS(kind), STR_ARGS(id));
+		if (buf_error(&canonical) || !uri_is_clean_path(id))
+			return -EPROTO;
+		learn_alias(l->hub, str_from(l->asked_repo), buf_str(&canonical), a->asked_at);
+		free(l->repo);
+		l->repo = str_dup(buf_str(&canonical));
+	}
+	learn_name(l->hub, str_from(l->repo), revision.len ? revision : STR("main"), sha, a->asked_at);
+	if (is_commit(sha))
+		memcpy(l->commit, sha.ptr, COMMIT_HEX);
+	if (says_public(l, json))
+		l->proves = ACCESS_FILES;
+	return 0;
+}
+
+int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
+		   struct str query, struct reply *r)
+{
+	SCOPED_BUF canonical, key, target;
+	struct doc_spec spec = {
+		.class = ENDPOINT_API, .method = "GET", .ttl_ms = ttl_ms, .teach = teach_info
+	};
+	bool has_revision = route->revision.len > 0;
+
+	hub_note(q, route);
+	spec.repo = hub_canonical(h, route, &canonical);
+	spec.is_pinned = is_commit(route->revision);
+	buf_init(&target, 16384);
+	buf_appendf(&target, "/api/%.*s", STR_ARGS(route->repo));
+	if (has_revision) {
+		buf_append_str(&target, STR("/revision/"));
+		uri_encode(route->revision, NULL, &target);
+	}
+	if (query.len)
+		buf_appendf(&target, "?%.*s", STR_ARGS(query));
+	if (doc_key(&key, spec.is_pinned, has_revision ? "revision" : "info", route->revision, STR(""),
+		    query) < 0 ||
+	    buf_error(&target)) {
+		reply_refuse(r, ENDPOINT_API, 414, "the query is too long");
+		return 0;
+	}
+	spec.key = buf_str(&key);
+	spec.target = buf_str(&target);
+	if (spec.is_pinned)
+		memcpy(spec.commit, route->revision.ptr, COMMIT_HEX);
+	return hub_serve_document(h, q, route, &spec, r);
+}
+
+int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+{
+	return hub_serve_info(h, q, route, h->opts.doc_ttl_ms, q->query, r);
+}
+
+int hub_revision_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+{
+	return hub_serve_info(h, q, route, h->opts.name_ttl_ms, q->query, r);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub/learn - lessons: what follows from an answer of the Hub. Runs on a work thread, once per answer.
+ *
+ * Never     believes an answer that contradicts itself: another commit than the one asked for, an identity that is no git or
+ *           SHA-256 digest, a body that is not JSON. Such an answer teaches nothing (abuse cases U02, U06, U15).
+ */
+#include "hub/priv.h"
+
+#include "common/alloc.h"
+#include "common/http/etag.h"
+#include "common/json.h"
+#include <errno.h>
+
+struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route,
+			  struct str repo, enum access_level proves)
+{
+	struct lesson *l = xcalloc(1, sizeof(*l));
+
+	l->hub = h;
+	l->asked_repo = str_dup(route->repo);
+	l->repo = str_dup(repo);
+	l->revision = str_dup(route->revision);
+	l->path = str_dup(route->path);
+	l->subject = q->subject;
+	if (l->subject.token)
+		l->subject.token = secret_ref(l->subject.token);
+	l->proves = proves;
+	return l;
+}
+
+void lesson_free(void *p)
+{
+	struct lesson *l = p;
+
+	if (!l)
+		return;
+	subject_done(&l->subject);
+	free(l->asked_repo);
+	free(l->repo);
+	free(l->revision);
+	free(l->path);
+	free(l->key);
+	free(l);
+}
+
+void learn_name(struct hub *h, struct str repo, struct str revision, struct str commit, int64_t at)
+{
+	struct fact f = { .kind = FACT_NAME, .repo = repo, .revision = revision, .at = at };
+
+	if (!is_commit(commit) || revision.len == 0 || is_commit(revision))
+		return;
+	memcpy(f.commit, commit.ptr, COMMIT_HEX);
+	index_learn(h->opts.index, &f);
+}
+
+void learn_alias(struct hub *h, struct str asked, struct str canonical, int64_t at)
+{
+	struct fact f = { .kind = FACT_ALIAS, .repo = asked, .to = canonical, .at = at };
+
+	if (!str_eq(asked, canonical))
+		index_learn(h->opts.index, &f);
+}
+
+void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], struct str path,
+		 const struct content_id *content, int64_t at)
+{
+	struct fact f = { .kind = content ? FACT_ENTRY : FACT_ABSENT, .repo = repo, .path = path, .at = at };
+
+	memcpy(f.commit, commit, COMMIT_TEXT);
+	if (content)
+		f.content = *content;
+	index_learn(h->opts.index, &f);
+}
+
+/* The first hop told of another name: from here on the lesson is about that repo. */
+static void follow_alias(struct lesson *l, const struct answer *a)
+{
+	SCOPED_BUF scratch;
+	struct str to;
+
+	if (a->first_status < 300 || a->first_status > 399) {
+		buf_init(&scratch, 0);
+		return;
+	}
+	to = link_repo_of(l->hub, headers_get(&a->first, STR("Location")), &scratch);
+	if (!to.ptr || str_eq(to, str_from(l->asked_repo)))
+		return;
+	learn_alias(l->hub, str_from(l->asked_repo), to, a->asked_at);
+	free(l->repo);
+	l->repo = str_dup(to);
+}
+
+static void tell_auth(struct lesson *l, const struct answer *a)
+{
+	auth_learn(l->hub->opts.auth, &l->subject,
+		   &(struct verdict_facts){ .repo = str_from(l->repo),
+					    .proves = l->proves,
+					    .status = a->status,
+					    .headers = &a->last,
+					    .body = a->status >= 400 ? buf_str(&a->body) : STR(""),
+					    .asked_at = a->asked_at });
+}
+
+/* What the Hub's own hop calls the file. */
+static int identity_of(const struct answer *a, struct content_id *ret_content)
+{
+	struct str etag = headers_get(&a->last, STR("X-Linked-Etag"));
+	struct str size = headers_get(&a->last, STR("X-Linked-Size"));
+	uint64_t bytes;
+	struct str hex;
+
+	if (!etag.ptr)
+		etag = headers_get(&a->last, STR("ETag"));
+	if (etag_parse(etag, &hex, NULL) < 0)
+		return -EPROTO;
+	if (size.ptr) {
+		if (parse_u64(size, &bytes) < 0)
+			return -EPROTO;
+	} else if (a->status == 200 && a->content_length >= 0) {
+		bytes = (uint64_t)a->content_length;
+	} else {
+		return -EPROTO;
+	}
+	return content_id_parse(hex, bytes, ret_content) < 0 ? -EPROTO : 0;
+}
+
+static int learn_found(struct lesson *l, const struct answer *a, struct str commit)
+{
+	struct content_id content;
+	char text[COMMIT_TEXT] = "";
+	int r;
+
+	if (!is_commit(commit) ||
+	    (is_commit(str_from(l->revision)) && !str_eq(commit, str_from(l->revision))))
+		return -EPROTO;
+	r = identity_of(a, &content);
+	if (r < 0)
+		return r;
+	memcpy(text, commit.ptr, COMMIT_HEX);
+	learn_entry(l->hub, str_from(l->repo), text, str_from(l->path), &content, a->asked_at);
+	learn_name(l->hub, str_from(l->repo), str_from(l->revision), commit, a->asked_at);
+	return 0;
+}
+
+int lesson_of_resolve(void *ctx, const struct answer *a)
+{
+	struct lesson *l = ctx;
+	struct str commit;
+	int r = 0;
+
+	if (a->error)
+		return a->error;
+	follow_alias(l, a);
+	commit = headers_get(&a->last, STR("X-Repo-Commit"));
+	if (a->status >= 200 && a->status < 400) {
+		/* before the verdict: who waits must find the file when he finds the door open */
+		r = learn_found(l, a, commit);
+		if (r < 0)
+			return r;
+	} else if (a->status == 404 &&
+		   str_eq(headers_get(&a->last, STR("X-Error-Code")), STR("EntryNotFound")) &&
+		   is_commit(commit)) {
+		char text[COMMIT_TEXT] = "";
+
+		memcpy(text, commit.ptr, COMMIT_HEX);
+		learn_entry(l->hub, str_from(l->repo), text, str_from(l->path), NULL, a->asked_at);
+		learn_name(l->hub, str_from(l->repo), str_from(l->revision), commit, a->asked_at);
+	}
+	tell_auth(l, a);
+	return 0;
+}
+
+int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
+		    int64_t at)
+{
+	struct str type = json_string(json_get(item, "type")), path = json_string(json_get(item, "path"));
+	const struct json *lfs = json_get(item, "lfs");
+	struct content_id content;
+	uint64_t size;
+	struct str oid;
+
+	if (!json_is_object(item) || path.len == 0)
+		return -EPROTO;
+	if (!str_eq(type, STR("file")))
+		return 0;
+	oid = json_string(json_get(json_is_object(lfs) ? lfs : item, "oid"));
+	if (json_u64(json_get(json_is_object(lfs) ? lfs : item, "size"), &size) < 0 ||
+	    content_id_parse(oid, size, &content) < 0)
+		return -EPROTO;
+	if ((content.kind == CONTENT_LFS) != json_is_object(lfs))
+		return -EPROTO;
+	learn_entry(h, repo, commit, path, &content, at);
+	return 0;
+}
+
+struct bytes *document_bytes(struct str text)
+{
+	static const char *const stripped[] = { "xetHash" };
+	SCOPED_BUF out;
+	size_t len;
+	char *data;
+
+	buf_init(&out, text.len + 1);
+	if (json_strip_members(text, stripped, 1, &out) < 0)
+		return NULL;
+	data = buf_take(&out, &len);
+	return data ? bytes_new_take(data, len) : bytes_new_copy(STR(""));
+}
+
+static int keep_document(struct lesson *l, const struct answer *a, struct doc *doc)
+{
+	SCOPED(bytes_unref) struct bytes *bytes = document_bytes(buf_str(&a->body));
+	struct blob_meta meta;
+	int r;
+
+	if (!bytes)
+		return -EPROTO;
+	r = store_put_bytes(l->hub->opts.store, bytes, &meta);
+	if (r < 0)
+		return r;
+	doc->body = meta.sha256;
+	doc->body_size = meta.size;
+	doc->fetched_at = a->asked_at;
+	memcpy(doc->commit, l->commit, COMMIT_TEXT);
+	doc->content_type = str_dup(headers_get(&a->last, STR("Content-Type")));
+	index_learn(l->hub->opts.index, &(struct fact){ .kind = FACT_DOC,
+							.repo = str_from(l->repo),
+							.path = str_from(l->key),
+							.at = a->asked_at,
+							.doc = doc });
+	return 0;
+}
+
+static bool is_json(const struct answer *a)
+{
+	return str_starts_with(headers_get(&a->last, STR("Content-Type")), STR("application/json"));
+}
+
+int lesson_of_document(void *ctx, const struct answer *a)
+{
+	struct lesson *l = ctx;
+	SCOPED(json_free) struct json *json = NULL;
+	struct doc doc = { 0 };
+	int r;
+
+	if (a->error)
+		return a->error;
+	follow_alias(l, a);
+	if (a->status != 200) {
+		tell_auth(l, a);
+		return 0;
+	}
+	if (!is_json(a) || json_parse(buf_str(&a->body), &json) < 0)
+		return -EPROTO;
+	doc.link_next = link_next_of(l->hub, headers_get(&a->last, STR("Link")));
+	r = l->teach ? l->teach(l, a, json, &doc) : 0;
+	if (r == 0)
+		r = keep_document(l, a, &doc);
+	if (r == 0 || r == -ENOSPC || r == -EIO)
+		tell_auth(l, a);
+	doc_done(&doc);
+	return r;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reply/errors - one row per errno: status, what happened at which hop, what to do.
+ */
+#include "reply/errors.h"
+
+#include "common/alloc.h"
+#include "common/json.h"
+#include <errno.h>
+
+struct error_row {
+	int error;
+	int status;
+	bool retry_at_once; /* Retry-After: 0: the client should look into its own cache, or come again, without waiting */
+	const char *sentence;
+};
+
+/*
+ * Ignorance is 503 or 504, never 404: clients act on "not found" (hub-protocol 3.5). 504 is a time-out, 503 refused, breaker
+ * open and offline, 502 an answer that is wrong.
+ */
+static const struct error_row error_rows[] = {
+	{ -EHOSTUNREACH, 503, true,
+	  "not in this cache, and upstream cannot be reached; see /-/status of this cache" },
+	{ -ETIMEDOUT, 504, true,
+	  "not in this cache, and upstream did not answer in time; see /-/status of this cache" },
+	{ -ECONNRESET, 502, true, "upstream broke the connection; try again" },
+	{ -EBADMSG, 502, true,
+	  "upstream sent bytes that are not the file it announced; nothing was kept, try again" },
+	{ -EPROTO, 502, true, "upstream sent an answer that is no Hub answer; is hub.url right?" },
+	{ -EPERM, 502, false,
+	  "upstream redirected to a host that hub.redirect-hosts does not list; the administrator may add "
+	  "it" },
+	{ -ELOOP, 502, false, "upstream redirected too often" },
+	{ -E2BIG, 502, false, "upstream's answer is larger than this cache accepts" },
+	{ -EBUSY, 429, false, "upstream asks to slow down; try again later" },
+	{ -EACCES, 503, true,
+	  "upstream cannot be reached to prove that this token may read this repository (offline.access)" },
+	{ -ENODATA, 504, true, "not in this cache, and upstream cannot be asked" },
+	{ -ENOSPC, 507, false,
+	  "no room in the cache (storage.max-size) or on its disk; the administrator must free some" },
+	{ -EMFILE, 503, true, "this cache has no file descriptors left; try again" },
+	{ -EIO, 500, false, "this cache cannot read its disk; see its log" },
+	{ -ECANCELED, 503, true, "this cache is shutting down; try again" },
+	{ -EINVAL, 400, false, "malformed request" },
+};
+static const struct error_row unknown_row = { 0, 500, false, "internal error of this cache; see its log" };
+
+static const struct error_row *find_row(int error)
+{
+	for (size_t i = 0; i < sizeof(error_rows) / sizeof(error_rows[0]); i++)
+		if (error_rows[i].error == error)
+			return &error_rows[i];
+	return &unknown_row;
+}
+
+/* Field values are ASCII on one line; what a client may have put into the sentence is cut down to that. */
+static void set_message(struct reply *r, struct str sentence)
+{
+	SCOPED_BUF clean;
+
+	buf_init(&clean, 512);
+	for (size_t i = 0; i < sentence.len && i < 500; i++) {
+		unsigned char c = (unsigned char)sentence.ptr[i];
+
+		buf_append_char(&clean, c >= ' ' && c < 0x7f ? (char)c : '?');
+	}
+	(void)headers_set(&r->headers, STR("X-Error-Message"), buf_str(&clean));
+}
+
+static void set_body(struct reply *r, enum endpoint_class class, int status, struct str sentence)
+{
+	SCOPED_BUF body;
+
+	buf_init(&body, 16384);
+	if (class == ENDPOINT_API) {
+		buf_append_str(&body, STR("{\"error\":"));
+		json_write_string(&body, sentence);
+		buf_append_char(&body, '}');
+		reply_text(r, status, "application/json; charset=utf-8", buf_str(&body));
+	} else {
+		reply_text(r, status, "text/plain; charset=utf-8", sentence);
+	}
+}
+
+void reply_refuse(struct reply *r, enum endpoint_class class, int status, const char *sentence)
+{
+	set_body(r, class, status, str_from(sentence));
+	set_message(r, str_from(sentence));
+}
+
+void reply_error(struct reply *r, const struct request *q, enum endpoint_class class, int error,
+		 struct str detail)
+{
+	const struct error_row *row = find_row(error);
+	SCOPED_BUF sentence;
+
+	buf_init(&sentence, 8192);
+	if (detail.len > 0)
+		buf_appendf(&sentence, "%.*s: ", (int)(detail.len < 1024 ? detail.len : 1024), detail.ptr);
+	buf_append_str(&sentence, str_from(row->sentence));
+	set_body(r, class, row->status, buf_str(&sentence));
+	set_message(r, buf_str(&sentence));
+	if (row->retry_at_once)
+		(void)headers_set(&r->headers, STR("Retry-After"), STR("0"));
+	if (class == ENDPOINT_OWN || row->status < 500)
+		return;
+	r->cache_status = "fwd=miss";
+}
+
+static bool is_confusing_401(int status, struct str code, struct str message)
+{
+	return status == 401 && code.len == 0 &&
+	       !str_starts_with(message, STR("Invalid credentials in Authorization"));
+}
+
+/* git offers its token only after a Basic challenge. */
+static void set_challenge(struct reply *r, enum endpoint_class class, struct str challenge)
+{
+	if (class == ENDPOINT_GIT)
+		challenge = STR("Basic realm=\"Authentication required\", charset=\"UTF-8\"");
+	if (challenge.len)
+		(void)headers_set(&r->headers, STR("WWW-Authenticate"), challenge);
+}
+
+void reply_refusal(struct reply *r, enum endpoint_class class, const struct refusal *refusal)
+{
+	struct str code = str_from(refusal->error_code), message = str_from(refusal->error_message);
+
+	if (refusal->body)
+		reply_bytes(r, refusal->status, refusal->content_type, refusal->body);
+	else
+		set_body(r, class, refusal->status, message);
+	if (is_confusing_401(refusal->status, code, message))
+		code = STR("RepoNotFound");
+	if (code.len)
+		(void)headers_set(&r->headers, STR("X-Error-Code"), code);
+	if (message.len)
+		(void)headers_set(&r->headers, STR("X-Error-Message"), message);
+	if (refusal->status == 401)
+		set_challenge(r, class, str_from(refusal->www_authenticate));
+}
+
+void reply_upstream_error(struct reply *r, enum endpoint_class class, const struct answer *answer)
+{
+	struct str code = headers_get(&answer->last, STR("X-Error-Code"));
+	struct str message = headers_get(&answer->last, STR("X-Error-Message"));
+
+	reply_text(r, answer->status, NULL, buf_str(&answer->body));
+	reply_copy_allowed(&r->headers, &answer->last);
+	/* validators and ranges of an error page would be taken for the file's */
+	headers_remove(&r->headers, STR("ETag"));
+	headers_remove(&r->headers, STR("Accept-Ranges"));
+	headers_remove(&r->headers, STR("Content-Disposition"));
+	if (is_confusing_401(answer->status, code, message))
+		(void)headers_set(&r->headers, STR("X-Error-Code"), STR("RepoNotFound"));
+	if (answer->status == 401)
+		set_challenge(r, class, headers_get(&answer->last, STR("WWW-Authenticate")));
+	r->cache_status = "fwd=miss";
+}
+
+void reply_entry_not_found(struct reply *r, const char commit[COMMIT_TEXT])
+{
+	reply_text(r, 404, "text/plain; charset=utf-8", STR("Entry not found"));
+	(void)headers_set(&r->headers, STR("X-Error-Code"), STR("EntryNotFound"));
+	(void)headers_set(&r->headers, STR("X-Error-Message"), STR("Entry not found"));
+	(void)headers_set(&r->headers, STR("X-Repo-Commit"), str_from(commit));
+}
+
+void reply_revision_not_found(struct reply *r, enum endpoint_class class, struct str revision)
+{
+	SCOPED_BUF sentence;
+
+	buf_init(&sentence, 2048);
+	buf_appendf(&sentence, "Invalid rev id: %.*s", (int)(revision.len < 256 ? revision.len : 256),
+		    revision.ptr);
+	set_body(r, ENDPOINT_API, 404, buf_str(&sentence));
+	set_message(r, buf_str(&sentence));
+	(void)headers_set(&r->headers, STR("X-Error-Code"), STR("RevisionNotFound"));
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reply - setters, and the fields that every answer carries or may pass on.
+ */
+#include "reply/reply.h"
+
+#include "common/alloc.h"
+#include <assert.h>
+
+void reply_init(struct reply *r)
+{
+	*r = (struct reply){ .status = 500, .kind = REPLY_EMPTY, .head_length = -1, .age_s = -1 };
+	headers_init(&r->headers);
+}
+
+static void drop_body(struct reply *r)
+{
+	r->bytes = r->bytes ? bytes_unref(r->bytes) : NULL;
+	r->blob = r->blob ? blob_unref(r->blob) : NULL;
+	reader_free(TAKE_PTR(r->reader));
+	relay_free(TAKE_PTR(r->relay));
+	r->kind = REPLY_EMPTY;
+	r->offset = r->length = 0;
+	r->head_length = -1;
+}
+
+void reply_done(struct reply *r)
+{
+	drop_body(r);
+	headers_done(&r->headers);
+}
+
+void reply_bytes(struct reply *r, int status, const char *content_type, struct bytes *bytes)
+{
+	drop_body(r);
+	r->status = status;
+	r->kind = REPLY_BYTES;
+	r->bytes = bytes_ref(bytes);
+	r->length = bytes_str(bytes).len;
+	if (content_type)
+		headers_set(&r->headers, STR("Content-Type"), str_from(content_type));
+}
+
+void reply_text(struct reply *r, int status, const char *content_type, struct str body)
+{
+	struct bytes *bytes = bytes_new_copy(body);
+
+	reply_bytes(r, status, content_type, bytes);
+	bytes_unref(bytes);
+}
+
+void reply_blob(struct reply *r, int status, struct blob *take_blob, uint64_t offset, uint64_t length)
+{
+	struct bytes *memory = blob_bytes(take_blob);
+
+	assert(offset <= blob_size(take_blob) && length <= blob_size(take_blob) - offset);
+	if (memory && length == blob_size(take_blob)) {
+		reply_bytes(r, status, NULL, memory);
+		blob_unref(take_blob);
+		return;
+	}
+	drop_body(r);
+	r->status = status;
+	if (memory) {
+		struct str all = bytes_str(memory);
+
+		r->kind = REPLY_BYTES;
+		r->bytes = bytes_new_copy((struct str){ all.ptr + offset, length });
+		r->length = length;
+		blob_unref(take_blob);
+		return;
+	}
+	r->kind = REPLY_BLOB;
+	r->blob = take_blob;
+	r->offset = offset;
+	r->length = length;
+}
+
+void reply_reader(struct reply *r, int status, struct request *from, uint64_t offset, uint64_t length)
+{
+	drop_body(r);
+	r->status = status;
+	r->kind = REPLY_READER;
+	r->reader = TAKE_PTR(from->reader);
+	r->offset = offset;
+	r->length = length;
+}
+
+void reply_relay(struct reply *r, struct request *from, int status, const struct headers *upstream,
+		 int64_t content_length)
+{
+	drop_body(r);
+	r->status = status;
+	reply_copy_allowed(&r->headers, upstream);
+	r->kind = REPLY_RELAY;
+	r->relay = TAKE_PTR(from->relay);
+	r->head_length = content_length;
+}
+
+void reply_abort(struct reply *r)
+{
+	drop_body(r);
+	r->kind = REPLY_ABORT;
+	r->close = true;
+}
+
+/*
+ * What upstream may tell our client through us. Never Set-Cookie, Strict-Transport-Security, Alt-Svc, Server, Date, framing
+ * fields, Access-Control-* (ours), CDN chatter, or anything that announces Xet. Link and Location are rewritten by hub/.
+ */
+static const char *const allowed_fields[] = {
+	"Accept-Ranges",
+	"Allow",
+	"Cache-Control",
+	"Content-Disposition",
+	"Content-Encoding",
+	"Content-Language",
+	"Content-Range",
+	"Content-Type",
+	"Docker-Content-Digest",
+	"Docker-Distribution-API-Version",
+	"ETag",
+	"Expires",
+	"Last-Modified",
+	"RateLimit",
+	"RateLimit-Policy",
+	"Retry-After",
+	"Vary",
+	"WWW-Authenticate",
+	"LFS-Authenticate",
+};
+static const char *const refused_prefixes[] = { "X-Xet-",      "X-Amz-Cf", "X-Cache",     "X-Powered-By",
+						"X-Hub-Cache", "X-Frame-", "X-Request-Id" };
+
+static bool is_allowed(struct str name)
+{
+	for (size_t i = 0; i < sizeof(allowed_fields) / sizeof(allowed_fields[0]); i++)
+		if (str_eq_nocase(name, str_from(allowed_fields[i])))
+			return true;
+	if (name.len < 2 || !str_eq_nocase((struct str){ name.ptr, 2 }, STR("X-")))
+		return false;
+	for (size_t i = 0; i < sizeof(refused_prefixes) / sizeof(refused_prefixes[0]); i++) {
+		struct str prefix = str_from(refused_prefixes[i]);
+
+		if (name.len >= prefix.len && str_eq_nocase((struct str){ name.ptr, prefix.len }, prefix))
+			return false;
+	}
+	return true;
+}
+
+void reply_copy_allowed(struct headers *to, const struct headers *from)
+{
+	for (size_t i = 0; i < from->count; i++) {
+		struct str name = str_from(from->fields[i].name);
+
+		if (is_allowed(name) && !header_is_hop_by_hop(from, name))
+			(void)headers_add(
+				to, name,
+				str_from(from->fields[i].value)); /* a value we cannot repeat is left out */
+	}
+}
+
+static void set_default(struct reply *r, struct str name, struct str value)
+{
+	if (!headers_get(&r->headers, name).ptr)
+		(void)headers_add(&r->headers, name, value);
+}
+
+void reply_add_standard(struct reply *r, const struct request *q)
+{
+	set_default(r, STR("X-Content-Type-Options"), STR("nosniff"));
+	set_default(r, STR("Content-Security-Policy"), STR("default-src 'none'; sandbox"));
+	set_default(r, STR("Cross-Origin-Resource-Policy"), STR("same-origin"));
+	set_default(r, STR("Vary"), STR("Accept, Authorization, Origin"));
+	if (request_header(q, STR("Origin")).ptr) {
+		set_default(r, STR("Access-Control-Allow-Origin"), STR("*"));
+		set_default(r, STR("Access-Control-Expose-Headers"),
+			    STR("X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,"
+				"Link,Accept-Ranges,"
+				"Content-Range,Content-Length,X-Linked-Size,X-Linked-ETag"));
+	}
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reply/request - what a request holds while it waits, and how it parks.
+ *
+ * A request waits for one thing at a time; its asks stay with it until it ends, so that a handler that is called again
+ * finds each answer where it left it.
+ */
+#include "reply/request.h"
+
+#include "common/alloc.h"
+#include <assert.h>
+#include <errno.h>
+
+void request_init(struct request *r, void (*wake)(struct waiter *))
+{
+	*r = (struct request){ .result = RESULT_BYPASS, .route = ROUTE_OTHER };
+	headers_init(&r->headers);
+	buf_init(&r->body, REQUEST_BODY_MAX);
+	waiter_init(&r->waiter, wake);
+}
+
+void request_done(struct request *r)
+{
+	waiter_cancel(&r->waiter);
+	for (unsigned i = 0; i < r->ask_count; i++)
+		ask_unref(r->asks[i]);
+	r->ask_count = 0;
+	reader_free(TAKE_PTR(r->reader));
+	relay_free(TAKE_PTR(r->relay));
+	headers_done(&r->headers);
+	buf_done(&r->body);
+	subject_done(&r->subject);
+	free(r->method);
+	free(r->target);
+	free(r->host);
+	free(r->base);
+	free(r->client);
+	free(r->log_repo);
+	free(r->log_revision);
+}
+
+struct str request_header(const struct request *r, struct str name)
+{
+	return headers_get(&r->headers, name);
+}
+
+static struct ask *find_ask(struct request *r, struct str key)
+{
+	for (unsigned i = 0; i < r->ask_count; i++)
+		if (str_eq(ask_key(r->asks[i]), key))
+			return r->asks[i];
+	return NULL;
+}
+
+int request_ask(struct request *r, struct asks *asks, struct str key, const struct question *q,
+		const struct answer **ret_answer)
+{
+	struct ask *k = find_ask(r, key);
+
+	if (!k) {
+		if (r->ask_count == REQUEST_ASKS_MAX) {
+			if (q->free_ctx)
+				q->free_ctx(q->learn_ctx);
+			return -ELOOP;
+		}
+		k = ask_start(asks, key, q);
+		r->asks[r->ask_count++] = k;
+		r->used_upstream = true;
+	} else if (q->free_ctx) {
+		q->free_ctx(q->learn_ctx);
+	}
+
+	if (!ask_is_done(k) && ask_wait(k, &r->waiter))
+		return -EAGAIN;
+	*ret_answer = ask_answer(k);
+	return 0;
+}
+
+int request_park_reader(struct request *r, uint64_t offset)
+{
+	assert(r->reader);
+	return reader_wait(r->reader, offset, &r->waiter) ? -EAGAIN : 0;
+}
+
+int request_park_relay(struct request *r, bool want_write)
+{
+	assert(r->relay);
+	return relay_wait(r->relay, want_write, &r->waiter) ? -EAGAIN : 0;
+}

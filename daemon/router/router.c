@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * router - the table and the walk through it.
+ */
+#include "router/router.h"
+
+#include "common/alloc.h"
+#include "router/match.h"
+#include <errno.h>
+
+enum methods { GET_HEAD = 1, POST_ONLY = 2, ANY = 3 };
+
+struct router {
+	struct hub *hub;
+	struct admin *admin;
+};
+
+typedef int (*hub_handler)(struct hub *, struct request *, const struct hub_route *, struct reply *);
+typedef int (*admin_handler)(struct admin *, struct request *, struct reply *);
+
+/* admin handlers take no route; the table holds both kinds behind one form. */
+#define ADMIN_ENTRY(name)                                                                                    \
+	static int name##_entry(struct router *r, struct request *q, const struct hub_route *route,          \
+				struct reply *reply)                                                         \
+	{                                                                                                    \
+		return name(r->admin, q, reply);                                                             \
+	}
+#define HUB_ENTRY(name)                                                                                      \
+	static int name##_entry(struct router *r, struct request *q, const struct hub_route *route,          \
+				struct reply *reply)                                                         \
+	{                                                                                                    \
+		return name(r->hub, q, route, reply);                                                        \
+	}
+ADMIN_ENTRY(admin_index)
+ADMIN_ENTRY(admin_healthz)
+ADMIN_ENTRY(admin_readyz)
+ADMIN_ENTRY(admin_metrics)
+ADMIN_ENTRY(admin_status)
+HUB_ENTRY(hub_resolve)
+HUB_ENTRY(hub_raw)
+HUB_ENTRY(hub_resolve_cache)
+HUB_ENTRY(hub_whoami)
+HUB_ENTRY(hub_telemetry)
+HUB_ENTRY(hub_forward)
+HUB_ENTRY(hub_revision_info)
+HUB_ENTRY(hub_tree)
+HUB_ENTRY(hub_paths_info)
+HUB_ENTRY(hub_refs)
+HUB_ENTRY(hub_xet_token)
+HUB_ENTRY(hub_repo_info)
+
+struct row {
+	enum methods methods;
+	const char *pattern;
+	int (*entry)(struct router *r, struct request *q, const struct hub_route *route, struct reply *reply);
+	enum metric_route route;
+	enum request_body body;
+};
+
+static const struct row rows[] = {
+#define ROUTE(methods, pattern, handler, route, body)                                                        \
+	{ methods, pattern, handler##_entry, ROUTE_##route, BODY_##body },
+#include "router/routes.def"
+#undef ROUTE
+};
+#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+
+/* Everything a request needs from its path; lives for one call. */
+struct match {
+	struct segments segments;
+	struct buf repo;
+	struct hub_route route;
+	const struct row *row;
+};
+
+struct router *router_new(const struct router_opts *opts)
+{
+	struct router *r = xcalloc(1, sizeof(*r));
+
+	r->hub = opts->hub;
+	r->admin = opts->admin;
+	return r;
+}
+
+void router_free(struct router *r)
+{
+	free(r);
+}
+
+static bool is_get(const struct request *q)
+{
+	return str_eq(str_from(q->method), STR("GET")) || q->is_head;
+}
+
+static bool is_known_method(const struct request *q)
+{
+	static const char *const known[] = { "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS" };
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (str_eq(str_from(q->method), str_from(known[i])))
+			return true;
+	return false;
+}
+
+static bool is_options(const struct request *q)
+{
+	return str_eq(str_from(q->method), STR("OPTIONS"));
+}
+
+static bool row_takes(const struct row *row, const struct request *q)
+{
+	return row->methods == ANY || (row->methods == GET_HEAD && is_get(q)) ||
+	       (row->methods == POST_ONLY && str_eq(str_from(q->method), STR("POST")));
+}
+
+static void match_done(struct match *m)
+{
+	segments_done(&m->segments);
+	buf_done(&m->repo);
+}
+
+/* Returns 0; -EINVAL a path that cannot be; -EOPNOTSUPP rows fit, but none with this method. */
+static int find_row(struct match *m, const struct request *q)
+{
+	int r = segments_split(&m->segments, q->path);
+
+	m->row = NULL;
+	buf_init(&m->repo, 1024);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ROW_COUNT; i++) {
+		if (!pattern_matches(rows[i].pattern, &m->segments, &m->repo, &m->route))
+			continue;
+		if (row_takes(&rows[i], q)) {
+			m->row = &rows[i];
+			return 0;
+		}
+		/* what this cache understands is read only; its writes have paths of their own */
+		if (rows[i].methods != ANY && rows[i].route != ROUTE_API)
+			return -EOPNOTSUPP;
+	}
+	return -EINVAL;
+}
+
+static bool has_body(const struct request *q)
+{
+	return q->body_bytes != 0;
+}
+
+/* Our own prefix never reaches the Hub, and nothing hidden is a Hub path. */
+static bool is_no_hub_path(const struct match *m)
+{
+	struct str first = m->segments.part[0];
+
+	return str_eq(first, STR("-")) ||
+	       (first.len > 0 && first.ptr[0] == '.' && !str_eq(first, STR(".well-known")));
+}
+
+static void refuse_method(struct reply *reply)
+{
+	reply_refuse(reply, ENDPOINT_OWN, 405, "this path is read with GET or HEAD");
+	(void)headers_set(&reply->headers, STR("Allow"), STR("GET, HEAD, OPTIONS"));
+}
+
+static bool is_viewer(const struct request *q)
+{
+	return q->host && str_starts_with(str_from(q->host), STR("datasets-server."));
+}
+
+int router_classify(struct router *r, struct request *q, struct reply *reply)
+{
+	struct match m;
+	int error = find_row(&m, q);
+
+	q->body_kind = BODY_NONE;
+	reply->close = true;
+	if (!is_known_method(q)) {
+		reply_refuse(reply, ENDPOINT_OWN, 501, "unknown method");
+	} else if (error == -EOPNOTSUPP && (!is_options(q) || is_no_hub_path(&m))) {
+		refuse_method(reply);
+	} else if (error == -EINVAL || error == -E2BIG) {
+		reply_refuse(reply, ENDPOINT_OWN, 400, "this path has an empty, hidden or malformed segment");
+	} else if (is_viewer(q)) {
+		reply_refuse(reply, ENDPOINT_API, 404, "the dataset viewer is not served here");
+	} else if (m.row && m.row->entry == hub_forward_entry && is_no_hub_path(&m)) {
+		reply_refuse(reply, ENDPOINT_OWN, 404, "no such page");
+	} else if (has_body(q) && (!m.row || m.row->body == BODY_NONE || is_get(q))) {
+		reply_refuse(reply, ENDPOINT_OWN, 400, "this request takes no body");
+	} else if (m.row && m.row->body == BODY_SMALL && q->body_bytes > REQUEST_BODY_MAX) {
+		reply_refuse(reply, ENDPOINT_API, 413, "the body of this request may have 1 MiB at most");
+	} else {
+		q->route = m.row ? m.row->route : ROUTE_OTHER;
+		q->body_kind = m.row ? m.row->body : BODY_NONE;
+		reply->close = false;
+		match_done(&m);
+		return 0;
+	}
+	match_done(&m);
+	return 1;
+}
+
+int router_handle(struct router *r, struct request *q, struct reply *reply)
+{
+	struct match m;
+	int error;
+
+	(void)find_row(&m, q);
+	if (is_options(q))
+		error = hub_preflight(r->hub, q, &m.route, reply);
+	else
+		error = m.row->entry(r, q, &m.route, reply);
+	match_done(&m);
+	if (error == 0 && q->route != ROUTE_ADMIN)
+		reply_add_standard(reply, q);
+	return error;
+}

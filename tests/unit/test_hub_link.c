@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hub/link: URLs of the Hub become ours by field; everything else stays as it is. */
+#include <cmocka.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "hub/priv.h"
+
+static struct hub hub; /* no fetch: only the public names count as the Hub */
+
+static void assert_next(const char *value, const char *want)
+{
+	SCOPED_FREE char *got = link_next_of(&hub, str_from(value));
+
+	if (want)
+		assert_string_equal(got, want);
+	else
+		assert_null(got);
+}
+
+static void takes_the_next_page_of_the_hub_only(void **state)
+{
+	assert_next("<https://huggingface.co/api/models/a/b/tree/main?cursor=Zg%3D%3D>; rel=\"next\"",
+		    "/api/models/a/b/tree/main?cursor=Zg%3D%3D");
+	assert_next("</api/x?p=2>;rel=\"next\"", "/api/x?p=2");
+	assert_next("<https://huggingface.co/a>; rel=\"prev\", <https://huggingface.co/b>; rel=\"next\"",
+		    "/b");
+	assert_next("<https://evil.example/api>; rel=\"next\"", NULL);
+	assert_next("<https://huggingface.co.evil.example/api>; rel=\"next\"", NULL);
+	assert_next("<https://huggingface.co/t>; rel=\"xet-auth\", <https://cas/x>; "
+		    "rel=\"xet-reconstruction-info\"",
+		    NULL);
+	assert_next("<//evil.example/x>; rel=\"next\"", NULL);
+	assert_next("<unclosed", NULL);
+	assert_next("", NULL);
+}
+
+static void assert_repo(const char *location, const char *want)
+{
+	SCOPED_BUF scratch;
+	struct str got = link_repo_of(&hub, str_from(location), &scratch);
+
+	if (!want) {
+		assert_null(got.ptr);
+		return;
+	}
+	assert_int_equal(got.len, strlen(want));
+	assert_memory_equal(got.ptr, want, got.len);
+}
+
+static void learns_the_new_name_from_a_redirect(void **state)
+{
+	assert_repo("/api/models/google-bert/bert-base-uncased", "models/google-bert/bert-base-uncased");
+	assert_repo("/api/datasets/a/b/tree/main?recursive=true", "datasets/a/b");
+	assert_repo("/new/name/resolve/main/x", "models/new/name");
+	assert_repo("/datasets/new/name/resolve/main/x", "datasets/new/name");
+	assert_repo("https://huggingface.co/new/name/resolve/main/x", "models/new/name");
+	assert_repo("/api/resolve-cache/models/a/b/0123/x", NULL);
+	assert_repo("https://evil.example/new/name/resolve/main/x", NULL);
+}
+
+static void rewrites_only_locations_of_the_hub(void **state)
+{
+	struct request q = { .base = (char *)"http://here:8090" };
+	SCOPED_BUF out;
+
+	buf_init(&out, 1000);
+	link_location(&hub, &q, STR("https://huggingface.co/a/b"), &out);
+	assert_string_equal(out.bytes, "http://here:8090/a/b");
+	buf_reset(&out);
+	link_location(&hub, &q, STR("/a/b?c"), &out);
+	assert_string_equal(out.bytes, "/a/b?c");
+	buf_reset(&out);
+	link_location(&hub, &q, STR("https://other.example/x"), &out);
+	assert_string_equal(out.bytes, "https://other.example/x");
+}
+
+static void next_link_is_absolute_with_a_space_and_without_commas(void **state)
+{
+	struct request q = { .base = (char *)"http://here:8090" };
+	struct reply r;
+
+	reply_init(&r);
+	link_set_next(&r, &q, "/api/x?a=1,2");
+	assert_string_equal(headers_get(&r.headers, STR("Link")).ptr,
+			    "<http://here:8090/api/x?a=1%2C2>; rel=\"next\"");
+	reply_done(&r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(takes_the_next_page_of_the_hub_only),
+		cmocka_unit_test(learns_the_new_name_from_a_redirect),
+		cmocka_unit_test(rewrites_only_locations_of_the_hub),
+		cmocka_unit_test(next_link_is_absolute_with_a_space_and_without_commas),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
