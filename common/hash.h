@@ -27,7 +27,8 @@ static inline bool git_oid_eq(const struct git_oid *a, const struct git_oid *b)
 	return memcmp(a->bytes, b->bytes, SHA1_BYTES) == 0;
 }
 
-/* What the Hub itself calls the bytes: SHA-256 of an LFS file, or the git blob id of a regular one; and their number. */
+/* What the Hub itself calls the bytes: SHA-256 of an LFS file, or the git blob id of a regular one; and
+ * their number. */
 enum content_kind { CONTENT_GIT, CONTENT_LFS };
 struct content_id {
 	enum content_kind kind;
@@ -44,7 +45,8 @@ void content_id_hex(const struct content_id *id, char ret_text[CONTENT_HEX_MAX])
 int content_id_parse(struct str hex, uint64_t size, struct content_id *ret_id);
 bool content_id_eq(const struct content_id *a, const struct content_id *b);
 
-/* SHA-256 and the git blob SHA-1 ("blob " size "\0" bytes) of the same stream. with_git = false leaves the SHA-1 out. */
+/* SHA-256 and the git blob SHA-1 ("blob " size "\0" bytes) of the same stream. with_git = false leaves the
+ * SHA-1 out. */
 struct hasher;
 struct hasher *hasher_new(uint64_t size, bool with_git);
 void hasher_free(struct hasher *h);

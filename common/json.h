@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json - reading what the Hub says, writing our own, and small edits of foreign text that keep every other byte.
+ * json - reading what the Hub says, writing our own, and small edits of foreign text that keep every other
+ * byte.
  *
- * The only room that includes the JSON library. Limits of abuse case U06: depth 64, members are views into the tree.
+ * The only room that includes the JSON library. Limits of abuse case U06: depth 64, members are views into
+ * the tree.
  */
 #pragma once
 #include "common/buf.h"
@@ -13,7 +15,8 @@ struct json; /* a value; borrowed from the tree it came from, the root is owned 
 
 /*
  * Returns 0; -EINVAL not JSON, deeper than 64, more than two million values, or followed by more than white
- * space. The caller limits the length. A string never holds NUL: \u0000, and halves of UTF-16 pairs, become U+FFFD.
+ * space. The caller limits the length. A string never holds NUL: \u0000, and halves of UTF-16 pairs, become
+ * U+FFFD.
  */
 int json_parse(struct str text, struct json **ret_root);
 void json_free(struct json *root);
@@ -42,16 +45,20 @@ struct str json_name(const struct json *v);
 int json_write_string(struct buf *out, struct str s);
 
 /*
- * Copies JSON text without the members of these names, at any depth, inside objects; all other bytes stay as they are
+ * Copies JSON text without the members of these names, at any depth, inside objects; all other bytes stay
+ * as they are
  * (order, spacing, number forms). The text need not fit in memory twice: out grows.
- * Returns 0; -EINVAL when the text is not well formed enough to find its members (out is then not to be used); -E2BIG.
+ * Returns 0; -EINVAL when the text is not well formed enough to find its members (out is then not to be
+ * used); -E2BIG.
  * See hub-protocol 6.2 (xetHash), A02.
  */
 int json_strip_members(struct str text, const char *const *names, size_t name_count, struct buf *out);
 
 /*
- * Copies JSON text; each string *value* (not name) for which edit() returns true is replaced by what edit() appended to
- * its buf (unescaped), written as a JSON string. path_member is the name of the innermost member that holds it.
+ * Copies JSON text; each string *value* (not name) for which edit() returns true is replaced by what edit()
+ * appended to
+ * its buf (unescaped), written as a JSON string. path_member is the name of the innermost member that holds
+ * it.
  */
 int json_edit_strings(struct str text, bool (*edit)(void *ctx, struct str path_member, struct str value, struct buf *out),
 		      void *ctx, struct buf *out);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lock - a mutex with a rank. A thread may take a lock only if its rank is higher than that of every lock it holds;
+ * lock - a mutex with a rank. A thread may take a lock only if its rank is higher than that of every lock
+ * it holds;
  * debug builds assert it. Never hold one across a callback, I/O, or a call into another room.
  */
 #pragma once

@@ -2,8 +2,10 @@
 /*
  * log - one line an event, key=value, fixed fields first: level, room, then the caller's.
  *
- * Goes to the journal when stderr is connected to it (sd_journal priorities as "<N>" prefixes), else to stderr with a
- * time stamp. Values with spaces, quotes or control bytes are quoted and escaped (abuse case R06), so that one event
+ * Goes to the journal when stderr is connected to it (sd_journal priorities as "<N>" prefixes), else to
+ * stderr with a
+ * time stamp. Values with spaces, quotes or control bytes are quoted and escaped (abuse case R06), so that
+ * one event
  * is one line whatever a client sent.
  * Threads any. The level is the one global of the program.
  * Secrets never: a token is logged as its fingerprint only (auth), a signed URL without its query.

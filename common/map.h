@@ -16,5 +16,6 @@ void *map_put(struct map *m, struct str key, void *value);
 /* Returns the value taken out, or NULL. */
 void *map_take(struct map *m, struct str key);
 size_t map_count(const struct map *m);
-/* Visits each; visit may map_take() the key it is given, nothing else. A non-zero return ends the walk and is returned. */
+/* Visits each; visit may map_take() the key it is given, nothing else. A non-zero return ends the walk and
+ * is returned. */
 int map_each(struct map *m, int (*visit)(void *ctx, struct str key, void *value), void *ctx);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * path - file-system calls as the store needs them: relative to a directory descriptor, no symlinks, errors as -errno.
+ * path - file-system calls as the store needs them: relative to a directory descriptor, no symlinks, errors
+ * as -errno.
  */
 #pragma once
 #include "common/buf.h"
@@ -9,7 +10,8 @@
 
 /* openat with O_CLOEXEC | O_NOFOLLOW, retried on EINTR. Returns the descriptor or -errno. */
 int fs_open(int dir_fd, const char *name, int flags, mode_t mode);
-/* Creates the folder and those above it (mode 0700), opens it O_PATH-less read only. Absolute or relative to cwd. */
+/* Creates the folder and those above it (mode 0700), opens it O_PATH-less read only. Absolute or relative
+ * to cwd. */
 int fs_open_dir(const char *path);
 /* mkdirat that is content with an existing folder; returns 1 if it was created, 0 if it existed, -errno. */
 int fs_make_dir(int dir_fd, const char *name);
@@ -23,7 +25,8 @@ int fs_read_file(int dir_fd, const char *name, struct buf *ret_bytes);
 int fs_sync(int fd);          /* fsync */
 int fs_sync_dir(int dir_fd, const char *name); /* opens, fsyncs, closes; name NULL: dir_fd itself */
 /*
- * Writes name durably: temporary file, fsync, rename. The folder is not synced: do it after a group. A crash may leave the
+ * Writes name durably: temporary file, fsync, rename. The folder is not synced: do it after a group. A
+ * crash may leave the
  * temporary file behind: its name is name, ".tmp-" and 16 hex digits.
  */
 int fs_replace_file(int dir_fd, const char *name, const void *bytes, size_t len, mode_t mode);

@@ -7,9 +7,10 @@
  *
  * Promises (1) wake() is called at most once for each waiters_add().
  *          (2) after waiter_cancel() returned, wake() is not running and will not be called.
- *          (3) one side need not keep the other alive: cancelling is safe while the list is woken and done with,
+ * (3) one side need not keep the other alive: cancelling is safe while the list is woken and done with,
  *              and waiters_done() waits for those who are in the middle of cancelling.
- * Threads  all calls from any thread. wake() must be short and must not call back into the room that wakes, nor
+ * Threads  all calls from any thread. wake() must be short and must not call back into the room that wakes,
+ *          nor
  *          add or cancel its own waiter: those wait for it to end. It may have another thread do so.
  */
 #pragma once

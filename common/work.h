@@ -2,7 +2,8 @@
 /*
  * work - a few threads that run short jobs in order of arrival: hashing a span, parsing an answer.
  *
- * Promises (1) each job runs exactly once, unless work_free() comes first: then it still runs before work_free() returns.
+ * Promises (1) each job runs exactly once, unless work_free() comes first: then it still runs before
+ * work_free() returns.
  *          (2) the queue is bounded by its users: each flight and each ask has at most one job in it.
  */
 #pragma once

@@ -2,12 +2,15 @@
 /*
  * config - every option, from the table options.def: defaults, files, environment, command line.
  *
- * Precedence, later wins: defaults; the .conf files in /usr/lib/hfcached; /etc/hfcached/hfcached.conf (or FILE of
- * --config instead); the .conf files in /etc/hfcached/conf.d (or FILE.d); HFCACHE_<SECTION>_<KEY>; --set section.key=value.
+ * Precedence, later wins: defaults; the .conf files in /usr/lib/hfcached; /etc/hfcached/hfcached.conf (or
+ * FILE of
+ * --config instead); the .conf files in /etc/hfcached/conf.d (or FILE.d); HFCACHE_<SECTION>_<KEY>; --set
+ * section.key=value.
  * The files of a folder are read in the order of their names' bytes.
  *
  * Never     is seen by any room but main.
- * Promises  (1) all or nothing: with one error the config is not given out, and every error is listed with file and line.
+ * Promises  (1) all or nothing: with one error the config is not given out, and every error is listed with
+ *           file and line.
  *           (2) an unknown section or key is an error that names the nearest known one.
  *           (3) nothing is required: an empty configuration serves.
  */
@@ -24,13 +27,13 @@ struct config_list {
 typedef char *config_TEXT; /* owned, never NULL */
 typedef struct config_list config_LIST;
 typedef bool config_BOOL;
-typedef uint64_t config_SIZE;  /* bytes */
+typedef uint64_t config_SIZE; /* bytes */
 struct config_quota {
-	uint64_t bytes;      /* 0 when percent is set */
+	uint64_t bytes; /* 0 when percent is set */
 	unsigned percent;
 };
 typedef struct config_quota config_QUOTA;
-typedef uint64_t config_TIME;  /* ms */
+typedef uint64_t config_TIME; /* ms */
 typedef uint64_t config_COUNT;
 typedef enum offline_access config_CHOICE_OFFLINE_ACCESS;
 typedef enum log_level config_CHOICE_LOG_LEVEL;
@@ -43,20 +46,23 @@ struct config {
 };
 
 struct config_source {
-	const char *file;          /* --config, or NULL for the system's places; "" for none at all */
-	const char *const *sets;   /* "section.key=value", NULL terminated */
-	char *const *environment;  /* environ */
-	const char *system_root;   /* "" in the program; a test gives its own folder */
+	const char *file;         /* --config, or NULL for the system's places; "" for none at all */
+	const char *const *sets;  /* "section.key=value", NULL terminated */
+	char *const *environment; /* environ */
+	const char *system_root;  /* "" in the program; a test gives its own folder */
 };
 /*
  * errors  gets one line per error, "FILE:LINE: reason" (or "HFCACHE_X: …", "--set x: …"), for stderr.
- * Returns 0 and the caller's config; -EINVAL with errors filled (exit 78); -ENOENT --config FILE is not there (also in errors).
+ * Returns 0 and the caller's config; -EINVAL with errors filled (exit 78); -ENOENT --config FILE is not
+ * there (also in errors).
  */
 int config_load(const struct config_source *source, struct config **ret_config, struct buf *errors);
 void config_free(struct config *c);
-/* Where an option's value came from, for a message about it: "FILE:LINE", "HFCACHE_X", "--set x", "default". Borrowed. */
+/* Where an option's value came from, for a message about it: "FILE:LINE", "HFCACHE_X", "--set x",
+ * "default". Borrowed. */
 const char *config_origin(const struct config *c, const char *section, const char *key);
-/* After a reload: the names of options that differ but take effect only with a restart, separated by spaces. Their number. */
+/* After a reload: the names of options that differ but take effect only with a restart, separated by
+ * spaces. Their number. */
 size_t config_changes_for_restart(const struct config *running, const struct config *next, struct buf *names);
 /* Every option as an INI file, with the origin of each value as a comment. */
 int config_show(const struct config *c, struct buf *out);

@@ -24,7 +24,7 @@ enum option_type {
 struct option {
 	const char *section, *key;
 	enum option_type type;
-	size_t offset;            /* of the member in struct config */
+	size_t offset; /* of the member in struct config */
 	const char *default_text;
 	bool can_reload;
 	const char *help;
@@ -41,13 +41,14 @@ struct config_origin {
 
 /* A config that is being filled; errors are counted apart, since the buf may be full. */
 struct draft {
-	struct config *config;  /* owned */
-	struct buf *errors;     /* borrowed */
+	struct config *config; /* owned */
+	struct buf *errors;    /* borrowed */
 	size_t error_count;
 };
 
 /* --- config.c --- */
-void draft_error(struct draft *d, const char *where, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void draft_error(struct draft *d, const char *where, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Sets one option by name, or notes why not. Where it stands is noted as its origin. */
 void draft_set(struct draft *d, struct str section, struct str key, struct str text, const char *where);
 /* Copies what a person wrote into a message: at most 80 bytes, control bytes as '?'. */
@@ -63,9 +64,10 @@ bool section_is_known(struct str section);
 char *option_variable(const struct option *o);
 
 /* --- value.c --- */
-/* Returns 0; -EINVAL with a reason that completes the sentence "KEY = TEXT …". The member is untouched on failure. */
+/* Returns 0; -EINVAL with a reason that completes the sentence "KEY = TEXT …". The member is untouched on
+ * failure. */
 int value_parse(const struct option *o, struct str text, struct config *c, struct buf *ret_reason);
-void value_done(const struct option *o, struct config *c);
+void config_value_done(const struct option *o, struct config *c);
 /* What may be written there, for the manual: "time, such as 30s or 12h". */
 const char *value_form(const struct option *o);
 
@@ -74,7 +76,8 @@ const char *value_form(const struct option *o);
 int value_check(const struct option *o, const struct config *c, struct buf *ret_reason);
 
 /* --- file.c --- */
-/* Sets all options of one file. Returns 0, or -ENOENT without a message; all other trouble becomes messages. */
+/* Sets all options of one file. Returns 0, or -ENOENT without a message; all other trouble becomes
+ * messages. */
 int file_read(struct draft *d, const char *path);
 /* The same for text in memory; name is what messages call it. */
 void file_parse(struct draft *d, const char *name, struct str text);

@@ -2,7 +2,8 @@
 /*
  * main - command line, start order, signals, stop order; nothing else.
  *
- * Start: config, store, recovery, index, keeper, work, fetch, the rooms above them, server. Stop: the other way round, so
+ * Start: config, store, recovery, index, keeper, work, fetch, the rooms above them, server. Stop: the other
+ * way round, so
  * that nobody calls into a room that has gone. It is here that rooms of one level meet, by callbacks.
  */
 #include "common/alloc.h"

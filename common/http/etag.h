@@ -7,7 +7,8 @@
 
 /* The opaque part of one tag: without W/ and quotes. Returns 0 or -EINVAL. ret_is_weak may be NULL. */
 int etag_parse(struct str value, struct str *ret_opaque, bool *ret_is_weak);
-/* If-None-Match: does the list (or "*") hold this opaque tag, by weak comparison? Malformed parts match nothing. */
+/* If-None-Match: does the list (or "*") hold this opaque tag, by weak comparison? Malformed parts match
+ * nothing. */
 bool etag_list_matches(struct str list, struct str opaque);
 /* If-Range with a tag: strong comparison. A date or anything malformed: false. */
 bool etag_if_range_matches(struct str value, struct str opaque);

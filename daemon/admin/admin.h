@@ -2,7 +2,8 @@
 /*
  * admin - our own pages under /-/: health, readiness, metrics, status.
  *
- * Never     changes state; names a repo that is not public (N09); speaks to clients that are not on loopback about anything
+ * Never     changes state; names a repo that is not public (N09); speaks to clients that are not on
+ *           loopback about anything
  *           but healthz and readyz (design 9) unless they come through the unix socket.
  * Threads   server threads.
  */

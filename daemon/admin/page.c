@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/page - / and /-/: what this server is and how a client is pointed at it. Plain text: it is read in terminals too.
+ * admin/page - / and /-/: what this server is and how a client is pointed at it. Plain text: it is read in
+ * terminals too.
  */
 #include "admin/priv.h"
 

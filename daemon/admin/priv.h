@@ -11,5 +11,6 @@ struct admin {
 	char *upstream;
 };
 
-/* Counts and configuration are for the machine itself: not loopback, not the unix socket -> a 403 in reply, false. */
+/* Counts and configuration are for the machine itself: not loopback, not the unix socket -> a 403 in reply,
+ * false. */
 bool admin_is_local(const struct request *q, struct reply *r);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/status - /-/status: one JSON object for people in a hurry and for scripts. Numbers only, no name of a repo (N09).
+ * admin/status - /-/status: one JSON object for people in a hurry and for scripts. Numbers only, no name of
+ * a repo (N09).
  */
 #include "admin/priv.h"
 

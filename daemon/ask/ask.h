@@ -8,7 +8,8 @@
  * Life      ASKING -> LEARNING -> DONE. A done ask leaves the table at once: the next question is a new call.
  * Promises  (1) one upstream call per key at a time, however many ask (C03).
  *           (2) every ask is DONE within its deadline, or 9 s when none is given.
- *           (3) idempotent calls are tried again once when the connection broke or a 5xx came, inside the deadline (E11).
+ * (3) idempotent calls are tried again once when the connection broke or a 5xx came, inside the deadline
+ * (E11).
  */
 #pragma once
 #include "common/waiter.h"
@@ -49,12 +50,14 @@ struct question {
 	enum fetch_follow follow;
 	uint64_t answer_bytes_max;     /* 0: 64 MiB */
 	uint64_t deadline_ms;          /* 0: 9 s */
-	/* Work thread, once, whatever the outcome; ctx is copied shallowly and freed by free_ctx after it. May be NULL. */
+	/* Work thread, once, whatever the outcome; ctx is copied shallowly and freed by free_ctx after it.
+	 * May be NULL. */
 	int (*learn)(void *ctx, const struct answer *answer);
 	void *learn_ctx;               /* taken by ask_start also when it joins (then freed at once) */
 	void (*free_ctx)(void *ctx);
 };
-/* key: what makes two questions the same (must hold the subject when the answer depends on it). The caller's reference. */
+/* key: what makes two questions the same (must hold the subject when the answer depends on it). The
+ * caller's reference. */
 struct ask *ask_start(struct asks *a, struct str key, const struct question *q);
 struct ask *ask_ref(struct ask *k);
 struct ask *ask_unref(struct ask *k);

@@ -2,7 +2,8 @@
 /*
  * auth - verdicts: what upstream said to whom, and what follows from it.
  *
- * The rules are those of a shared cache for people with different rights: a grant belongs to one subject and one repo, it
+ * The rules are those of a shared cache for people with different rights: a grant belongs to one subject
+ * and one repo, it
  * comes from upstream's answer to that subject's own token, and it ends by itself.
  */
 #include "auth/priv.h"

@@ -3,10 +3,12 @@
  * auth - which token has proved that it may read what.
  *
  * Owns      the key of subjects; the meaning of Authorization; remembered refusals.
- * Never     decides by itself who may read: verdicts come from upstream's own answer to the same token (reliability F.2).
+ * Never     decides by itself who may read: verdicts come from upstream's own answer to the same token
+ *           (reliability F.2).
  *           Never writes a token anywhere.
  * Threads   any.
- * Promises  (1) auth_may_read() says ALLOW only with a live grant of this subject, or a live public mark of the repo (P4).
+ * Promises  (1) auth_may_read() says ALLOW only with a live grant of this subject, or a live public mark of
+ *           the repo (P4).
  *           (2) a refusal is remembered for this subject only, and given back as upstream worded it.
  *           (3) 429, 5xx, time-outs and pages that are no Hub answer never create, extend or delete anything.
  */
@@ -35,7 +37,8 @@ struct subject {
 	char fingerprint[7];       /* six hex digits for the log, "-" for anonymous */
 };
 /*
- * From the request's Authorization fields (Bearer in any case, Basic with the token as password: the same subject).
+ * From the request's Authorization fields (Bearer in any case, Basic with the token as password: the same
+ * subject).
  * Returns 0; -EINVAL malformed, more than one, or over 4 KiB: 400, never treated as anonymous (Z09).
  */
 int auth_subject(struct auth *a, const struct headers *request, struct subject *ret_subject);
@@ -55,13 +58,15 @@ void refusal_done(struct refusal *r);
 /*
  * May this subject read `level` of repo (canonical) now?
  * upstream_is_down  fetch_is_down()
- * ret_refusal       filled for ACCESS_DENY when upstream's wording is known (status 0 otherwise: offline policy); done by the caller
+ * ret_refusal       filled for ACCESS_DENY when upstream's wording is known (status 0 otherwise: offline
+ *                   policy); done by the caller
  */
 enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo,
 				  enum access_level level, bool upstream_is_down,
 				  struct refusal *ret_refusal);
 
-/* What upstream answered to this subject's own request on this repo, asked for at `asked_at` (wall clock, start of the probe). */
+/* What upstream answered to this subject's own request on this repo, asked for at `asked_at` (wall clock,
+ * start of the probe). */
 struct verdict_facts {
 	struct str repo;
 	enum access_level proves; /* FILES: a resolve, raw, LFS answer. META: an /api answer. */
@@ -70,5 +75,6 @@ struct verdict_facts {
 	struct str body; /* of a refusal */
 	int64_t asked_at;
 };
-/* Learns from any answer. Refusals that are about an entry or a revision (EntryNotFound, RevisionNotFound) prove access. */
+/* Learns from any answer. Refusals that are about an entry or a revision (EntryNotFound, RevisionNotFound)
+ * prove access. */
 void auth_learn(struct auth *a, const struct subject *s, const struct verdict_facts *v);

@@ -2,7 +2,8 @@
 /*
  * auth/subject - from an Authorization field to the subject that stands for its token.
  *
- * Bearer in any case and Basic with the token as password are the same subject (hub-protocol S08). Anything else is
+ * Bearer in any case and Basic with the token as password are the same subject (hub-protocol S08). Anything
+ * else is
  * refused; it never falls back to anonymous (abuse case Z09).
  */
 #include "auth/priv.h"
@@ -23,7 +24,8 @@ static int base64_value(char c)
 	return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* The bytes of strict base64 with padding, into out (at least 3/4 of the text). Returns how many or -EINVAL. */
+/* The bytes of strict base64 with padding, into out (at least 3/4 of the text). Returns how many or
+ * -EINVAL. */
 static ssize_t base64_decode(struct str text, uint8_t *out)
 {
 	size_t n = 0;

@@ -8,7 +8,8 @@
 #include "common/str.h"
 #include <sys/socket.h>
 
-/* Without port and scope; IPv4 inside IPv6 (mapped, 6to4, NAT64) is kept as the IPv4 address it stands for. */
+/* Without port and scope; IPv4 inside IPv6 (mapped, 6to4, NAT64) is kept as the IPv4 address it stands for.
+ * */
 struct address {
 	int family; /* AF_INET, AF_INET6; 0: none */
 	uint8_t bytes[16];
@@ -19,6 +20,7 @@ int address_parse(struct str host, struct address *ret_address);
 /* Returns 0; -EINVAL for other families. */
 int address_from_socket(const struct sockaddr *sa, socklen_t len, struct address *ret_address);
 bool address_eq(const struct address *a, const struct address *b);
-/* Loopback, private, link-local (metadata services), shared, unique local, multicast, reserved: anything that is not the
+/* Loopback, private, link-local (metadata services), shared, unique local, multicast, reserved: anything
+ * that is not the
  * open Internet. */
 bool address_is_internal(const struct address *a);

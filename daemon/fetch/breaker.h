@@ -8,7 +8,8 @@
  *      |                            +------- the probe failed --------+  |
  *      +--------------------- any answer, of whatever status ------------+
  *
- * Only failures of the transport count (refused, no such name, no connection in time): whoever answers 500 is there.
+ * Only failures of the transport count (refused, no such name, no connection in time): whoever answers 500
+ * is there.
  * Threads   the fetch thread's alone.
  * Promises  (1) while open, at most one asker is let through at a time, and none before the wait is over.
  *           (2) the wait starts at 2 s and doubles up to 30 s with each probe that fails.

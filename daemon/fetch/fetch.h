@@ -3,9 +3,11 @@
  * fetch - everything that goes upstream. One thread, one curl multi handle.
  *
  * Owns      the curl handles, redirects, the breaker, the address check of each connection.
- * Never     gives a token to another origin than the one it was made for (design P5), follows a redirect to a host that
- *           is not allowed (design 9), retries by itself, decodes bodies, reads *_proxy variables, cookies or netrc.
- * Threads   the ops below are called on the fetch thread; they must not wait for anything. All calls here from any thread.
+ * Never     gives a token to another origin than the one it was made for (design P5), follows a redirect to
+ *           a host that
+ * is not allowed (design 9), retries by itself, decodes bodies, reads *_proxy variables, cookies or netrc.
+ * Threads   the ops below are called on the fetch thread; they must not wait for anything. All calls here
+ *           from any thread.
  * Promises  (1) on_done is called exactly once for each transfer, last, and after it nothing else is.
  *           (2) with the breaker open or offline set, on_done comes at once with -EHOSTUNREACH.
  *           (3) a body that is shorter than its Content-Length ends with an error, never with 0.
@@ -38,7 +40,8 @@ bool fetch_is_down(const struct fetch *f);
 /* Since when, wall clock; 0 while it is up. */
 int64_t fetch_down_since(const struct fetch *f);
 
-/* A token kept in memory, wiped when the last reference goes. Value: the whole Authorization field value to send. */
+/* A token kept in memory, wiped when the last reference goes. Value: the whole Authorization field value to
+ * send. */
 struct secret *secret_new(struct str authorization);
 struct secret *secret_ref(struct secret *s);
 struct secret *secret_unref(struct secret *s);
@@ -78,18 +81,22 @@ struct fetch_head {
 struct fetch_ops {
 	/* Each hop's head. Non-zero ends the transfer with that error. May be NULL. */
 	int (*on_head)(void *ctx, const struct fetch_head *head);
-	/* Body of the final answer. Returns 0 to go on, FETCH_PAUSE (nothing was taken: comes again after transfer_resume), or -errno. */
+	/* Body of the final answer. Returns 0 to go on, FETCH_PAUSE (nothing was taken: comes again after
+	 * transfer_resume), or -errno. */
 	ssize_t (*on_body)(void *ctx, const void *bytes, size_t len);
 	/* The request's body: bytes given (0: end), FETCH_PAUSE, or -errno. NULL without a body. */
 	ssize_t (*on_need_body)(void *ctx, void *bytes, size_t len_max);
-	/* error: 0; -EHOSTUNREACH (refused, no name, breaker, offline); -ETIMEDOUT; -ECONNRESET (cut, short body); -EPROTO
-	 * (not HTTP, TLS failed); -EACCES (redirect not allowed); -ELOOP; -E2BIG; -ECANCELED; or what an op returned. */
+	/* error: 0; -EHOSTUNREACH (refused, no name, breaker, offline); -ETIMEDOUT; -ECONNRESET (cut, short
+	 * body); -EPROTO
+	 * (not HTTP, TLS failed); -EACCES (redirect not allowed); -ELOOP; -E2BIG; -ECANCELED; or what an op
+	 * returned. */
 	void (*on_done)(void *ctx, int error);
 };
 
 /*
  * Begins a transfer.
- * ret_transfer  the caller's reference; release with transfer_unref() (also before on_done). NULL when not wanted.
+ * ret_transfer  the caller's reference; release with transfer_unref() (also before on_done). NULL when not
+ *               wanted.
  * Returns 0. Failures, also immediate ones, come through on_done on the fetch thread.
  */
 int fetch_start(struct fetch *f, const struct fetch_request *request, const struct fetch_ops *ops, void *ctx,
@@ -99,6 +106,7 @@ struct transfer *transfer_unref(struct transfer *t);
 void transfer_resume(struct transfer *t);
 /* on_done(-ECANCELED) follows, unless it has run already. */
 void transfer_cancel(struct transfer *t);
-/* Runs call(ctx) on the fetch thread after delay_ms (0: as soon as possible). Never dropped: runs at fetch_free() too. */
+/* Runs call(ctx) on the fetch thread after delay_ms (0: as soon as possible). Never dropped: runs at
+ * fetch_free() too. */
 void fetch_call(struct fetch *f, uint64_t delay_ms, void (*call)(void *ctx), void *ctx);
 DEFINE_SCOPE(struct transfer *, transfer_unref);

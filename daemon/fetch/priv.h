@@ -3,7 +3,8 @@
  * fetch/priv - the room's inside. Only files of this room include it; only easy.c and fetch.c call libcurl.
  *
  *   any thread                          fetch thread
- *   fetch_start() transfer_cancel()     fetch.c     turns the loop: mail, due calls, libcurl, deadlines, probe
+ * fetch_start() transfer_cancel()     fetch.c     turns the loop: mail, due calls, libcurl, deadlines,
+ * probe
  *   transfer_resume() fetch_call()      transfer.c  the life of one transfer, hop by hop
  *        |                              easy.c      one libcurl handle per hop, its callbacks
  *        +--- mailbox, under lock ----> head.c redirect.c address.c breaker.c   pure
@@ -20,7 +21,8 @@
 #include "fetch/head.h"
 #include "fetch/redirect.h"
 
-/* Two pools of connections, so that nothing bound to a connection passes from one with a token to one without. */
+/* Two pools of connections, so that nothing bound to a connection passes from one with a token to one
+ * without. */
 enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_COUNT };
 
 struct fetch {
@@ -119,6 +121,7 @@ void transfer_hop_ended(struct transfer *t, CURLcode code);
 void transfer_end(struct transfer *t, int error);
 void transfer_check_deadlines(struct transfer *t);
 bool transfer_is_hub_hop(const struct transfer *t);
+void transfer_note_connected(struct transfer *t);
 /* For easy.c: 0, or -errno to break off; the body's side also FETCH_PAUSE. */
 int transfer_take_line(struct transfer *t, struct str line);
 ssize_t transfer_take_body(struct transfer *t, const void *bytes, size_t len);

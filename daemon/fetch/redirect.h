@@ -2,10 +2,13 @@
 /*
  * redirect - may this answer be followed, and where to? Pure (design 9; reliability U07, U08).
  *
- * Followed   301 302 303 307 308 with a Location, for GET and HEAD; 307 and 308 also for other methods without a body.
- *            Everything else that looks like a redirect is the final answer: a streamed body cannot be sent twice.
- * Where to   the Hub's own origin; a listed host; with a Hub at a loopback or private address, that address on any port.
- *            A name with "*." in front stands for names that others make: only the scheme's own port. A name alone: any port.
+ * Followed   301 302 303 307 308 with a Location, for GET and HEAD; 307 and 308 also for other methods
+ *            without a body.
+ * Everything else that looks like a redirect is the final answer: a streamed body cannot be sent twice.
+ * Where to   the Hub's own origin; a listed host; with a Hub at a loopback or private address, that address
+ * on any port.
+ * A name with "*." in front stands for names that others make: only the scheme's own port. A name alone:
+ * any port.
  *            "name:8443": that port. Never from https to http, never another scheme.
  */
 #pragma once
@@ -34,7 +37,8 @@ struct redirect_facts {
 /*
  * ret_url     gets the absolute URL without fragment
  * ret_origin  of that URL
- * Returns 1 follow it; 0 this is the final answer; -EACCES the host or scheme is not allowed; -ELOOP too many hops.
+ * Returns 1 follow it; 0 this is the final answer; -EACCES the host or scheme is not allowed; -ELOOP too
+ * many hops.
  */
 int redirect_decide(const struct redirect_rules *rules, const struct redirect_facts *facts, struct buf *ret_url,
 		    struct origin *ret_origin);

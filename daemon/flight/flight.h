@@ -2,17 +2,23 @@
 /*
  * flight - one upstream transfer of one blob, watched by any number of readers.
  *
- * Owns      the table of flights (one per content id), their parts while they grow, their readers, their resumes.
- * Never     parses Hub JSON, knows status codes of our own answers, touches SQLite or names of repos other than to ask for bytes.
+ * Owns      the table of flights (one per content id), their parts while they grow, their readers, their
+ *           resumes.
+ * Never     parses Hub JSON, knows status codes of our own answers, touches SQLite or names of repos other
+ *           than to ask for bytes.
  * Threads   joined and read by server threads; filled by the fetch thread; hashed by work threads;
  *           finished by the keeper through opts.on_verified.
- * Life      WAITING (for room) -> ASKING -> FILLING -> VERIFYING -> LANDED, and -> FAILED from each but the last.
+ * Life      WAITING (for room) -> ASKING -> FILLING -> VERIFYING -> LANDED, and -> FAILED from each but the
+ *           last.
  * Promises  (1) bytes a reader was told are ready never change.
- *           (2) a reader gets every byte of its range, or an error on which the connection must be broken; never other bytes.
- *           (3) the last policy_held_back_bytes() of a body that starts at 0 become ready only after the digest matched
+ * (2) a reader gets every byte of its range, or an error on which the connection must be broken; never
+ * other bytes.
+ * (3) the last policy_held_back_bytes() of a body that starts at 0 become ready only after the digest
+ * matched
  *               and the name is durable (or 2 s after the match, on a slow disk).
  *           (4) each byte is asked of upstream once, plus what a broken transfer lost (P6).
- *           (5) a flight with nobody left: a whole fill goes on to its end when at least a tenth has come, else it stops and its part is kept.
+ * (5) a flight with nobody left: a whole fill goes on to its end when at least a tenth has come, else it
+ * stops and its part is kept.
  *           (6) no reader waits over 60 s without a byte or an error (U12).
  */
 #pragma once
@@ -30,7 +36,8 @@ struct flights_opts {
 	struct work *work;
 	struct metrics *metrics;
 	const struct clock *clock;
-	/* A complete part whose digests are meta. The receiver makes it durable, tells the index, and then calls done(done_ctx, error)
+	/* A complete part whose digests are meta. The receiver makes it durable, tells the index, and then
+	 * calls done(done_ctx, error)
 	 * from any thread: 0 it is named. Takes a reference of part. */
 	void (*on_verified)(void *ctx, struct part *part, const struct content_id *id, const struct blob_meta *meta,
 			    void (*done)(void *done_ctx, int error), void *done_ctx);
@@ -64,8 +71,10 @@ DEFINE_SCOPE(struct reader *, reader_free);
 
 /*
  * Has the answer begun? Called before a head is sent, so that a failure can still become a status.
- * Returns 0 bytes of this range are ready (or its upstream answer has begun and agreed); -EAGAIN not yet; -ENOSPC it can not
- * be kept: stream it (relay); -EHOSTUNREACH, -ETIMEDOUT, -EBUSY (429), -EBADMSG (wrong answer), -EACCES (upstream refused
+ * Returns 0 bytes of this range are ready (or its upstream answer has begun and agreed); -EAGAIN not yet;
+ * -ENOSPC it can not
+ * be kept: stream it (relay); -EHOSTUNREACH, -ETIMEDOUT, -EBUSY (429), -EBADMSG (wrong answer), -EACCES
+ * (upstream refused
  * this token; see reader_refusal()), -ENOENT (upstream says gone).
  */
 int reader_started(struct reader *r);
@@ -73,7 +82,8 @@ int reader_started(struct reader *r);
 int reader_upstream_status(struct reader *r);
 /* How many bytes from offset on may be sent now. 0: none yet. -errno: break the connection. */
 int64_t reader_ready(struct reader *r, uint64_t offset);
-/* Registers w to be woken when reader_started() or reader_ready(offset) has news. false: there is news already. */
+/* Registers w to be woken when reader_started() or reader_ready(offset) has news. false: there is news
+ * already. */
 bool reader_wait(struct reader *r, uint64_t offset, struct waiter *w);
 /* The growing file, for sendfile; borrowed for the reader's life, and good after the blob landed. */
 int reader_fd(const struct reader *r);

@@ -4,10 +4,13 @@
  *
  * The rules, in this order:
  *   1. A reader's next missing byte comes first, readers in order of arrival.
- *   2. A byte that a running transfer will bring soon is waited for; what is too far ahead of it gets a transfer of its own,
+ * 2. A byte that a running transfer will bring soon is waited for; what is too far ahead of it gets a
+ * transfer of its own,
  *      and the running one then ends where the new one began (no byte twice, P6).
- *   3. A transfer goes up to the next byte that is held or that another transfer brings, and no further than its reader needs.
- *   4. When no reader needs anything more and everything is wanted, the first gap of the file comes next, one at a time.
+ * 3. A transfer goes up to the next byte that is held or that another transfer brings, and no further than
+ * its reader needs.
+ * 4. When no reader needs anything more and everything is wanted, the first gap of the file comes next, one
+ * at a time.
  */
 #pragma once
 #include "common/http/range.h"

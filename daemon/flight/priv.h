@@ -6,12 +6,14 @@
  *   any thread       reader.c    what a reader may have, and how it waits
  *   fetch thread     flight.c    the turn: which transfers are needed; what a failure means; the clock's tick
  *   fetch thread     segment.c   one transfer of a byte range: head, staging, writes
- *   work threads     jobs.c      opening, hashing, emptying and closing the part, one job of a flight at a time
+ * work threads     jobs.c      opening, hashing, emptying and closing the part, one job of a flight at a
+ * time
  *   pure             plan.c      which gap to ask for next;  head.c  does an answer's head agree
  *
  * One flight, by lock and thread:
  *   `lock` guards what is marked so; it is never held over I/O, nor while somebody else's function runs.
- *   Counts of references: the table, each reader, each segment, the running job, each call handed to the fetch thread,
+ * Counts of references: the table, each reader, each segment, the running job, each call handed to the
+ * fetch thread,
  *   and the keeper's answer. A flight that nobody refers to is gone.
  */
 #pragma once
@@ -29,20 +31,23 @@
 /* More than anybody has seen at once; the bound keeps memory and descriptors in hand (P10). */
 #define FLIGHTS_MAX 1024
 #define FLIGHT_READERS_MAX 4096
-/* Transfers of one flight: what 16 parallel readers of one file can use, and what a Hub takes without complaint. */
+/* Transfers of one flight: what 16 parallel readers of one file can use, and what a Hub takes without
+ * complaint. */
 #define FLIGHT_TRANSFERS_MAX 8
 /* A refill of a part that turned out wrong is done once; a change of the validator may come twice. */
 #define FLIGHT_RESETS_MAX 2
-/* Bytes are gathered up to this before they are written: pieces of 16 KiB cost twice the CPU (performance.md 4.2). */
+/* Bytes are gathered up to this before they are written: pieces of 16 KiB cost twice the CPU
+ * (performance.md 4.2). */
 #define STAGING_BYTES (1u << 20)
 /* ... but the first bytes, and those of a slow transfer, are never kept waiting. */
 #define FIRST_BYTES (64u << 10)
 #define FLUSH_MS 20
 /*
- * The small start (B22): a transfer is not read further than this ahead of its readers until one of them has taken
+ * The small start (B22): a transfer is not read further than this ahead of its readers until one of them
+ * has taken
  * FIRST_BYTES, or all that it wanted. A client that hangs up after the head then costs next to nothing.
  */
-#define SMALL_START_BYTES (512u << 10)
+#define SMALL_START_BYTES (128u << 10)
 /* No reader waits longer without a byte or an error (U12: 60 s). */
 #define READER_WAIT_MS_MAX 55000
 /* The tail is let go so long after the digest matched, even if the disk is still busy. */
@@ -94,7 +99,7 @@ struct segment {
 	struct transfer *transfer;  /* shared; NULL until fetch_start() returned */
 	unsigned refs;              /* fetch thread */
 	struct list node;           /* guarded by the flight's lock */
-	uint64_t asked_first, asked_end; /* constant: the range in the request */
+	uint64_t asked_first, asked_end; /* the range in the request; all, when upstream sends all */
 	bool is_ranged, has_if_range;    /* constant: what the request said */
 	/* guarded by the flight's lock for others, written by the fetch thread */
 	uint64_t flushed;           /* everything before it, from its first byte on, is in the part */
@@ -106,7 +111,7 @@ struct segment {
 	unsigned char *staging;     /* owned */
 	size_t staged, staging_room;
 	uint64_t received, flushed_bytes, head_mono_ms, flush_mono_ms;
-	bool is_paused, is_cancelled, is_over;
+	bool is_paused, is_cancelled, is_complete, is_off;
 	bool is_hub_hop;            /* who gave the last answer */
 	int status, error;          /* why it was broken off by us; 0: it was not */
 	int64_t retry_after_ms;
@@ -147,11 +152,11 @@ struct flight {
 	bool is_job_running;
 	bool wants_open;
 	unsigned open_tries, room_tries;
-	bool is_verified;
+	bool is_verified, is_from_hub;   /* the digest matched; who sent the last bytes */
+	unsigned mismatches;
 
 	/* the job's, that is: of one thread at a time */
 	struct job job;
-	enum flight_job job_kind;
 	struct hasher *hasher;      /* owned */
 	unsigned char *hash_buffer; /* owned */
 	uint64_t hashed;            /* written by the job, under lock */
@@ -161,10 +166,8 @@ struct flight {
 	unsigned attempts;          /* failures since the last progress */
 	uint64_t progress;          /* bytes since the last failure */
 	uint64_t again_mono_ms;     /* nothing is started before */
-	bool is_flush_armed, is_tick_armed, are_ranges_ignored;
-	bool had_success;
 	uint64_t checkpoint_mono_ms;
-	char last_hop[16];
+	bool is_flush_armed, is_tick_armed, are_ranges_ignored;
 };
 
 struct landed {
@@ -197,6 +200,11 @@ void flight_unref(struct flight *fl);
 void flight_leave_table(struct flight *fl, bool has_landed);
 /* Out of the table, unless a reader has come meanwhile. Returns whether it is out. */
 bool flight_retire(struct flight *fl);
+/* To be called after fl->news was counted up. No lock held. */
+static inline void flight_wake(struct flight *fl)
+{
+	waiters_wake_all(&fl->waiters);
+}
 static inline uint64_t flight_now(const struct flight *fl)
 {
 	return clock_mono_ms(fl->all->opts.clock);
@@ -206,15 +214,12 @@ static inline uint64_t flight_now(const struct flight *fl)
 
 /* Any thread. */
 void flight_post_turn(struct flight *fl);
-void flight_arm_tick(struct flight *fl);
-void flight_tell(struct flight *fl);
 /* The end, once: readers get error (0: LANDED). Any thread. */
 void flight_end(struct flight *fl, enum flight_state state, int error, int status, bool drop_part);
 static inline bool flight_is_over_locked(const struct flight *fl)
 {
 	return fl->state == FLIGHT_LANDED || fl->state == FLIGHT_FAILED;
 }
-bool flight_is_over(struct flight *fl);
 /* Fetch thread. A segment is out of the list; what now? */
 void flight_segment_ended(struct flight *fl, struct segment *s, int error);
 const char *flight_state_name(enum flight_state state);
@@ -232,8 +237,3 @@ bool segments_flush(struct flight *fl);
 
 /* Starts the job that is due, if none runs. Any thread, no lock held. */
 void flight_kick_job(struct flight *fl);
-
-/* --- reader.c --- */
-
-/* Where it wants its next byte; the lock is held. */
-uint64_t reader_at_locked(const struct reader *r);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub/content - the bytes of a file whose identity is known: head, conditions, range, and where they come from.
+ * hub/content - the bytes of a file whose identity is known: head, conditions, range, and where they come
+ * from.
  *
- * The same fields go out on HEAD, 200, 206 and 304 (hub-protocol 2.2, R05). The file itself is answered, never a redirect.
+ * The same fields go out on HEAD, 200, 206 and 304 (hub-protocol 2.2, R05). The file itself is answered,
+ * never a redirect.
  */
 #include "hub/priv.h"
 
@@ -147,7 +149,8 @@ static void promise_key(const struct hub_file *file, struct buf *out)
 	buf_append_str(out, str_from(hex));
 }
 
-/* Was this file announced to somebody a moment ago? Then an error page now would be stored under its name (B16). */
+/* Was this file announced to somebody a moment ago? Then an error page now would be stored under its name
+ * (B16). */
 static bool was_promised(struct hub *h, const struct hub_file *file)
 {
 	char ignored[COMMIT_TEXT];
@@ -261,7 +264,8 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 	return 0;
 }
 
-/* Joins the file's flight and waits until its first wanted byte may go out. 0: q->reader is ready; else as flight.h says. */
+/* Joins the file's flight and waits until its first wanted byte may go out. 0: q->reader is ready; else as
+ * flight.h says. */
 static int join_flight(struct hub *h, struct request *q, const struct hub_file *file, struct byte_range range,
 		       bool is_open)
 {

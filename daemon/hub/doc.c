@@ -2,7 +2,8 @@
 /*
  * hub/doc - API answers that are kept: when one may be given again, and when upstream is asked.
  *
- * A document is pinned (its URL holds a commit: kept for ever) or mutable (kept, and asked for again after a time). It
+ * A document is pinned (its URL holds a commit: kept for ever) or mutable (kept, and asked for again after
+ * a time). It
  * belongs to the repo, not to who fetched it; the door decides who sees it.
  */
 #include "hub/priv.h"

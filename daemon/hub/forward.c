@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub/forward - everything under a known prefix that this cache does not understand: streamed through, nothing kept.
+ * hub/forward - everything under a known prefix that this cache does not understand: streamed through,
+ * nothing kept.
  *
- * A write that upstream accepted makes the cache forget what it believed about the repo's names, before the client hears of it
- * (read your own writes, hub-protocol 8.2 rule 3). Xet is taken out of what passes, Hub URLs in Link and Location become ours.
+ * A write that upstream accepted makes the cache forget what it believed about the repo's names, before the
+ * client hears of it
+ * (read your own writes, hub-protocol 8.2 rule 3). Xet is taken out of what passes, Hub URLs in Link and
+ * Location become ours.
  */
 #include "hub/priv.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub - the endpoints of the Hub that the cache understands, one file per family; and the forwarding of the rest.
+ * hub - the endpoints of the Hub that the cache understands, one file per family; and the forwarding of the
+ * rest.
  *
  * Owns      nothing but the pin table: what a branch was last announced as, per client (hub-protocol C01).
  * Never     calls libmicrohttpd, curl or SQLite; sends a byte of a repo before auth said ALLOW.
@@ -61,5 +62,6 @@ int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *rout
 int hub_xet_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_preflight(struct hub *h, struct request *q, const struct hub_route *route,
 		  struct reply *r); /* OPTIONS */
-/* Everything else under a known prefix: streamed through, nothing kept; a write (2xx) makes the cache forget the repo's names. */
+/* Everything else under a known prefix: streamed through, nothing kept; a write (2xx) makes the cache
+ * forget the repo's names. */
 int hub_forward(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);

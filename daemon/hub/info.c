@@ -2,7 +2,8 @@
 /*
  * hub/info - /api/{kind}/{id} and /api/{kind}/{id}/revision/{revision}.
  *
- * Repo information tells three more things: the canonical id, the commit of the revision, and, when nobody in particular asked,
+ * Repo information tells three more things: the canonical id, the commit of the revision, and, when nobody
+ * in particular asked,
  * whether everybody may read the files.
  */
 #include "hub/priv.h"
@@ -11,7 +12,8 @@
 #include "common/json.h"
 #include <errno.h>
 
-/* An anonymous answer that says "neither private, gated nor disabled" opens the files to everybody (hub-protocol 4.3 rule 2). */
+/* An anonymous answer that says "neither private, gated nor disabled" opens the files to everybody
+ * (hub-protocol 4.3 rule 2). */
 static bool says_public(const struct lesson *l, const struct json *json)
 {
 	const struct json *disabled = json_get(json, "disabled");

@@ -2,8 +2,9 @@
 /*
  * hub/learn - lessons: what follows from an answer of the Hub. Runs on a work thread, once per answer.
  *
- * Never     believes an answer that contradicts itself: another commit than the one asked for, an identity that is no git or
- *           SHA-256 digest, a body that is not JSON. Such an answer teaches nothing (abuse cases U02, U06, U15).
+ * Never     believes an answer that contradicts itself: another commit than the one asked for, an identity
+ *           that is no git or
+ * SHA-256 digest, a body that is not JSON. Such an answer teaches nothing (abuse cases U02, U06, U15).
  */
 #include "hub/priv.h"
 

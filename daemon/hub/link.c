@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub/link - URLs of the Hub inside fields, turned into ours; by field, never by replacing text (hub-protocol 5.2).
+ * hub/link - URLs of the Hub inside fields, turned into ours; by field, never by replacing text
+ * (hub-protocol 5.2).
  */
 #include "hub/priv.h"
 
@@ -18,7 +19,8 @@ static bool is_hub_origin(const struct hub *h, const struct origin *o)
 	       str_eq(host, STR("hf.co"));
 }
 
-/* Path and query of an absolute URL of the Hub, or of a reference that starts with '/'. ptr NULL for anything else. */
+/* Path and query of an absolute URL of the Hub, or of a reference that starts with '/'. ptr NULL for
+ * anything else. */
 static struct str hub_target_of(const struct hub *h, struct str url)
 {
 	struct origin o;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub/paths_info - POST /api/{kind}/{id}/paths-info/{revision}: some entries of a tree, named in a form or in JSON.
+ * hub/paths_info - POST /api/{kind}/{id}/paths-info/{revision}: some entries of a tree, named in a form or
+ * in JSON.
  *
  * The answer of a commit is pinned to the question's bytes; the client gets upstream's own text and order.
  */

@@ -2,7 +2,8 @@
 /*
  * hub/pin - short words given to clients, remembered for a minute.
  *
- * Promises  (1) a word is kept for PIN_MS from its last put. (2) never more than PINS_MAX of them: the oldest goes first.
+ * Promises  (1) a word is kept for PIN_MS from its last put. (2) never more than PINS_MAX of them: the
+ *           oldest goes first.
  */
 #include "hub/priv.h"
 

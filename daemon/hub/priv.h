@@ -81,7 +81,8 @@ struct lesson {
 	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
 	struct subject subject;   /* owned */
 	enum access_level proves;
-	/* After the checks and before the document is kept. Returns 0, or -EPROTO: the answer is not what it should be. */
+	/* After the checks and before the document is kept. Returns 0, or -EPROTO: the answer is not what
+	 * it should be. */
 	int (*teach)(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
 };
 struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route,
@@ -123,7 +124,8 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
  */
 int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
 		  char ret_commit[COMMIT_TEXT], struct reply *r);
-/* "c:tree/<commit>/<path>?<normal query>". Parameters sorted by name, booleans as true and false, duplicates kept in order. */
+/* "c:tree/<commit>/<path>?<normal query>". Parameters sorted by name, booleans as true and false,
+ * duplicates kept in order. */
 int doc_key(struct buf *out, bool is_pinned, const char *what, struct str revision, struct str path,
 	    struct str query);
 
@@ -138,5 +140,6 @@ char *link_next_of(const struct hub *h, struct str link_value);
 void link_location(const struct hub *h, const struct request *q, struct str location, struct buf *out);
 /* "{base}{target}" as a Link value into the reply. */
 void link_set_next(struct reply *r, const struct request *q, const char *target);
-/* "models/a/b" from a redirect's Location to another name of a repo; ptr NULL when it is none. scratch holds it. */
+/* "models/a/b" from a redirect's Location to another name of a repo; ptr NULL when it is none. scratch
+ * holds it. */
 struct str link_repo_of(const struct hub *h, struct str location, struct buf *scratch);

@@ -2,7 +2,8 @@
 /*
  * hub/raw - /{repo}/raw/{revision}/{path}: what git holds. A regular file itself; of an LFS file the pointer.
  *
- * The pointer is made from the entry and needs no call: its text is fixed by size and digest, and its git id stands in the tree
+ * The pointer is made from the entry and needs no call: its text is fixed by size and digest, and its git
+ * id stands in the tree
  * (hub-protocol 1.3, R11).
  */
 #include "hub/priv.h"

@@ -2,8 +2,10 @@
 /*
  * hub/resolve - /{repo}/resolve/{revision}/{path}: the road that everything else is there for.
  *
- * One HEAD upstream, with the client's own token, answers three questions at once: may this token read it, which commit is the
- * revision, what is the file called (hub-protocol 2.1). Afterwards the facts are in the index and no call is made while they live.
+ * One HEAD upstream, with the client's own token, answers three questions at once: may this token read it,
+ * which commit is the
+ * revision, what is the file called (hub-protocol 2.1). Afterwards the facts are in the index and no call
+ * is made while they live.
  */
 #include "hub/priv.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub/small - endpoints that need a word of their own but no file: who am I, telemetry, Xet tokens, preflight.
+ * hub/small - endpoints that need a word of their own but no file: who am I, telemetry, Xet tokens,
+ * preflight.
  */
 #include "hub/priv.h"
 
@@ -31,7 +32,8 @@ int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *rout
 }
 
 /*
- * A client with an old tree in its own cache asks for a Xet token although nothing here announces Xet. Never 404: it would take
+ * A client with an old tree in its own cache asks for a Xet token although nothing here announces Xet.
+ * Never 404: it would take
  * the repo for missing (hub-protocol 6.2 rule 5, E15).
  */
 int hub_xet_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)

@@ -2,8 +2,10 @@
 /*
  * hub/tree - /api/{kind}/{id}/tree/{revision}[/{path}]: pages of entries.
  *
- * A tree is asked for by commit even when the client names a branch, so that its pages are pinned. When the last page of a
- * recursive listing of the root has come after all the others, the whole tree is known: from then on a path that is not in it
+ * A tree is asked for by commit even when the client names a branch, so that its pages are pinned. When the
+ * last page of a
+ * recursive listing of the root has come after all the others, the whole tree is known: from then on a path
+ * that is not in it
  * does not exist, and nobody is asked.
  */
 #include "hub/priv.h"

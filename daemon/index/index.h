@@ -2,7 +2,8 @@
 /*
  * index - what is known: names, entries, documents, grants, uses. SQLite on disk, a memory index in front.
  *
- * Glossary  repo      "models/acme/pub", "datasets/acme/table", "spaces/acme/page": the API path under /api/, canonical case.
+ * Glossary  repo      "models/acme/pub", "datasets/acme/table", "spaces/acme/page": the API path under
+ *           /api/, canonical case.
  *           revision  what a client said: main, v1, refs/pr/1, a commit.
  *           commit    40 lower case hex digits.
  *           entry     (repo, commit, path) -> content id, or known to be absent.
@@ -11,14 +12,17 @@
  *
  * Owns      index.db; the memory in front of it; the queue of facts that wait to be written.
  * Never     is the truth: all but grants and uses can be rebuilt from the store's files (keeper does it).
- * Threads   index_find_* and index_learn from any thread: memory first, then a read-only connection (short disk reads).
+ * Threads   index_find_* and index_learn from any thread: memory first, then a read-only connection (short
+ *           disk reads).
  *           index_take_batch / index_apply from the keeper only: the one writing and checkpointing connection
  *           (SQLite before 3.51.3 can corrupt a WAL that two connections write or checkpoint at once).
- * Promises  (1) what index_learn() was given is found by the next index_find_*(), before and after it is on disk.
+ * Promises  (1) what index_learn() was given is found by the next index_find_*(), before and after it is on
+ *           disk.
  *           (2) -ENOENT is knowledge (known absent), -ENODATA is ignorance; never mixed up.
  *           (3) a lookup never waits for a transaction.
  */
 #pragma once
+#include "common/buf.h"
 #include "common/hash.h"
 #include "common/list.h"
 #include "policy/policy.h"
@@ -36,23 +40,32 @@ struct index_opts {
 };
 /*
  * Opens or makes the database and brings it to the current version, each migration in one transaction.
- * Returns 0; 1 it is empty or was unreadable and has been set aside: rebuild it; -EPROTO made by a newer program;
+ * Returns 0; 1 it is empty or was unreadable and has been set aside: rebuild it; -EPROTO made by a newer
+ * program;
  * other errno. ret_reason as in store_open().
  */
 int index_open(const struct index_opts *opts, struct index **ret_index, const char **ret_reason);
+/* Nobody else uses it any more. What is still queued is lost: the keeper has drained it before. */
 void index_close(struct index *x);
+/* Facts were given up, in this run or an earlier one: the store may hold blobs that have no row. Who has learned them all
+ * again, and applied that, says so with index_fill_gaps(). Keeper thread. */
+bool index_has_gaps(const struct index *x);
+int index_fill_gaps(struct index *x);
+/* SQLite found the file damaged; what is learned is kept in memory. Cure: index_rebuild_begin(). Any
+ * thread. */
+bool index_is_damaged(struct index *x);
 
 /* --- facts --- */
 
 enum fact_kind {
-	FACT_ALIAS,    /* repo (as asked, "models/old/name") is an old name or other case of `to` */
+	FACT_ALIAS,    /* repo (as asked, "models/old/name") is an old name or other case of `to`; to empty or repo itself: no alias */
 	FACT_NAME,     /* (repo, revision) -> commit, checked at */
 	FACT_ENTRY,    /* (repo, commit, path) -> content */
 	FACT_ABSENT,   /* (repo, commit, path) does not exist */
-	FACT_TREE,     /* all entries of (repo, commit) are known */
-	FACT_DOC,      /* (repo, key) -> document */
-	FACT_PUBLIC,   /* anonymous may read `level` of repo, learnt at */
-	FACT_GRANT,    /* subject may read `level` of repo, learnt at; not journaled */
+	FACT_TREE,     /* all entries of (repo, commit) are known: learned after the last of them */
+	FACT_DOC,      /* (repo, key) -> document; a key starts with "c:" when it is pinned to a commit, "m:" when mutable */
+	FACT_PUBLIC,   /* anonymous may read `level` of repo, learnt at; replaces what was known; NONE takes it away */
+	FACT_GRANT,    /* subject may read `level` of repo, learnt at; likewise; not journaled */
 	FACT_DENY,     /* subject was refused at; memory only */
 	FACT_BLOB,     /* content is stored: sha256, git, size; journaled by its sidecar */
 	FACT_BLOB_GONE,/* it was evicted or quarantined */
@@ -82,18 +95,23 @@ struct fact {
 	struct content_id content;  /* ENTRY */
 	struct digest sha256;    /* BLOB BLOB_GONE USE */
 	struct git_oid git;      /* BLOB */
-	uint64_t size;           /* BLOB */
+	uint64_t size;           /* BLOB; TREE: number of entries, filled in by index_take_batch() */
 	uint8_t subject[SUBJECT_BYTES];
 	enum access_level level;
 	int64_t at;              /* wall clock of the fact */
 	const struct doc *doc;
 };
-/* One journal line (no newline), or nothing for kinds that are not journaled (returns 0). Returns 1 if a line was written. */
+/* One journal line (no newline), or nothing for kinds that are not journaled (returns 0). Returns 1 if a
+ * line was written. */
 int fact_encode(const struct fact *f, struct buf *out);
-/* Pointers of *ret point into line or into scratch. Returns 0 or -EINVAL. Foreign bytes: fuzzed. */
+/* Pointers of *ret and *ret_doc point into line or into scratch (no doc_done() for it); *ret_doc is set for
+ * FACT_DOC only.
+ * Returns 0 or -EINVAL. Foreign bytes: fuzzed. */
 int fact_decode(struct str repo, struct str line, struct buf *scratch, struct fact *ret, struct doc *ret_doc);
 
-/* Known from now on; queued for the disk. */
+/* Known from now on; queued for the disk. A fact without repo or with a malformed commit is passed over; so
+ * is what can be
+ * learned again while 200,000 facts wait for a disk that hangs. */
 void index_learn(struct index *x, const struct fact *f);
 /* Called (any thread, no lock held) when the queue was empty and is not any more. */
 void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx);
@@ -106,10 +124,12 @@ int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo)
 int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT], int64_t *ret_checked_at);
 /* A commit of the repo with this prefix (at least 7 digits) that we hold. -ENODATA none or several. */
 int index_find_commit(struct index *x, struct str repo, struct str prefix, char ret_commit[COMMIT_TEXT]);
-/* Returns 0; -ENOENT known to be absent (said so by upstream, or the tree is known and lacks it); -ENODATA not known. */
+/* Returns 0; -ENOENT known to be absent (said so by upstream, or the tree is known and lacks it); -ENODATA
+ * not known. */
 int index_find_entry(struct index *x, struct str repo, struct str commit, struct str path, struct content_id *ret_content);
 bool index_tree_is_known(struct index *x, struct str repo, struct str commit);
-/* All entries of a known tree in byte order of path. visit non-zero stops. -ENODATA. Any thread; reads the disk. */
+/* All entries of a known tree in byte order of path. visit non-zero stops. -ENODATA. Any thread; reads the
+ * disk. */
 int index_tree_each(struct index *x, struct str repo, struct str commit,
 		    int (*visit)(void *ctx, struct str path, const struct content_id *content), void *ctx);
 int index_find_doc(struct index *x, struct str repo, struct str key, struct doc *ret_doc);
@@ -122,19 +142,40 @@ void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now)
 
 /* --- keeper's side --- */
 
+/* The calling thread is the writer from now on: only it may call what follows (asserted). At first who
+ * called index_open(). */
+void index_own_writer(struct index *x);
+
 struct index_batch; /* facts taken from the queue, oldest first */
 struct index_batch *index_take_batch(struct index *x, size_t facts_max);
 size_t index_batch_count(const struct index_batch *b);
 const struct fact *index_batch_fact(const struct index_batch *b, size_t i);
-/* One transaction, synchronous=FULL. Consumes the batch. On failure the facts stay in memory only; returns -errno. */
+/* The same value is known and journaled (names, marks and documents: at most 6 h ago): no journal line is
+ * needed. */
+bool index_batch_is_refresh(const struct index_batch *b, size_t i);
+/* As index_learn(), but at the end of this batch instead of the queue. */
+void index_batch_learn(struct index *x, struct index_batch *b, const struct fact *f);
+/* Its journal line could not be written: the next fact that says the same is not taken as a refresh. */
+void index_batch_unjournaled(struct index_batch *b, size_t i);
+/* It turned out to be wrong: it is not written, and known no more unless it was learned again. */
+void index_batch_drop(struct index_batch *b, size_t i);
+/* One transaction, synchronous=FULL. Consumes the batch. On failure (-errno) its facts stay in memory and
+ * are tried once more
+ * with the next batch (which may be empty), then given up; revocations are never given up. */
 int index_apply(struct index *x, struct index_batch *b);
-/* For rebuild: straight into the database, in large transactions. */
+/* For rebuild: straight into the database, in large transactions. Begin empties it (or replaces a damaged
+ * file). Blobs are
+ * added before documents: one whose body is not stored is passed over. End unmarks trees that miss entries.
+ * */
 int index_rebuild_begin(struct index *x);
 int index_rebuild_add(struct index *x, const struct fact *f);
 int index_rebuild_end(struct index *x);
+/* Instead of end, after a failure: the index knows less, and the next start rebuilds it again. */
+void index_rebuild_cancel(struct index *x);
 /* Flushes touched blobs' times. */
 int index_flush_uses(struct index *x);
-/* The least recently used blobs, oldest first. visit returns non-zero to stop. Keeper thread. */
+/* The least recently used blobs, oldest first. visit returns non-zero to stop; it may learn, not apply.
+ * Keeper thread. */
 int index_oldest_blobs(struct index *x, int (*visit)(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at), void *ctx);
-/* A checkpoint and an optional vacuum when idle. */
+/* When idle: bounds of tables, weekly the full check (-EBADMSG), some vacuum, a checkpoint. */
 int index_maintain(struct index *x);

@@ -9,9 +9,12 @@
  *   apply.c    a batch as one transaction                fact.c     facts as journal lines
  *   rebuild.c  the database made anew                    care.c     uses, bounds, checkpoints
  *
- * How memory and disk agree. A fact that is not on disk yet pins its row: what is learned is in memory until it is
- * committed. A reader that finds no row reads the disk without any lock and puts what it found into memory only if its
- * shard learned nothing meanwhile (shard.epoch), so an old row never hides a newer one. A FORGET that is not on disk yet
+ * How memory and disk agree. A fact that is not on disk yet pins its row: what is learned is in memory
+ * until it is
+ * committed. A reader that finds no row reads the disk without any lock and puts what it found into memory
+ * only if its
+ * shard learned nothing meanwhile (shard.epoch), so an old row never hides a newer one. A FORGET that is
+ * not on disk yet
  * stands in shard.forgets: while it does, old rows of the disk count as gone.
  *
  * Locks: a shard's lock, then (inside) the queue's. The pool's is never held together with either.
@@ -246,14 +249,13 @@ struct index {
 	struct readers readers;
 	atomic_bool is_damaged;
 	atomic_bool is_distrusted;     /* rights on disk count as none: a revocation could not be written */
-	bool was_clean;                /* how the last run ended */
 
 	/* the writer's: only the thread that called index_own_writer() last */
 	struct conn *writer;           /* owned */
 	pthread_t owner;
 	struct index_batch *failed;    /* owned or NULL: could not be written, tried once more */
 	struct index_batch *owed;      /* owned or NULL: tried until it is written */
-	bool has_lost;                 /* facts were given up: this run does not end clean */
+	bool has_gaps, knows_gaps;     /* facts were given up; the database says so too */
 	struct buf memo_repo;          /* whose ids are below; valid within one transaction */
 	int64_t memo_repo_id, memo_commit_id;
 	char memo_commit[COMMIT_TEXT];
@@ -276,6 +278,9 @@ int writer_end(struct index *x, int r); /* r < 0: rolls back, returns r */
 
 /* --- read.c --- */
 
+#define ENTRY_KIND_ABSENT 2 /* after CONTENT_GIT and CONTENT_LFS */
+int content_from_columns(sqlite3_stmt *st, int kind, int content, int size, struct content_id *ret);
+
 /* 1 and *ret (the caller's, value_done()), 0 no such row, -errno. */
 int read_row(struct conn *c, const struct key *k, struct value *ret);
 
@@ -287,7 +292,8 @@ unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX]);
 /* Does the fact say what is known already? */
 enum sameness fact_compare(const struct fact *f, const struct value *known);
 bool fact_is_revocation(const struct fact *f);
-/* While a FORGET that is not on disk covers the key: what the disk says about it does not count. Shard's lock. */
+/* While a FORGET that is not on disk covers the key: what the disk says about it does not count. Shard's
+ * lock. */
 bool forget_covers(const struct shard *s, const struct key *k);
 /* The batch's facts are on disk, or given up (is_lost). */
 void learn_settle(struct index *x, struct index_batch *b, bool is_lost);
@@ -312,6 +318,11 @@ static inline bool content_is_git(const struct content_id *c)
 {
 	return c->kind == CONTENT_GIT;
 }
+
+/* --- care.c --- */
+
+/* Runs a check of the database for at most this time. -EBADMSG damaged. */
+int index_check(struct index *x, const char *pragma, uint64_t ms_max);
 
 /* --- index.c --- */
 

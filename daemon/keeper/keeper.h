@@ -2,13 +2,17 @@
 /*
  * keeper - the thread that makes things durable and keeps the house in order.
  *
- * Owns      the only writing side of the index, all fsyncs, eviction, checkpoints of parts, timers, start-up recovery.
+ * Owns      the only writing side of the index, all fsyncs, eviction, checkpoints of parts, timers,
+ *           start-up recovery.
  * Never     makes a hit wait: nothing on the road of a hit calls it.
  * Threads   one of its own; calls from any thread queue work. Callbacks run on the keeper thread.
- * Order     verify -> fsync file -> sidecar -> rename -> fsync folders -> journal + fsync -> SQLite (FULL) -> done.
- *           A turn of the thread: take the index's batch, flush the store's pending bytes, finish parts, journal, transaction.
+ * Order     verify -> fsync file -> sidecar -> rename -> fsync folders -> journal + fsync -> SQLite (FULL)
+ *           -> done.
+ * A turn of the thread: take the index's batch, flush the store's pending bytes, finish parts, journal,
+ * transaction.
  *           Group commit: everything queued within 20 ms shares one journal sync and one transaction.
- * Promises  (1) done(0) means durable. (2) an open blob is never evicted, and eviction takes the least recently used first.
+ * Promises  (1) done(0) means durable. (2) an open blob is never evicted, and eviction takes the least
+ *           recently used first.
  *           (3) the queue is bounded by its users: flights, plus the index's own queue.
  */
 #pragma once
@@ -24,7 +28,8 @@ struct keeper_opts {
 	const struct clock *clock;
 };
 /*
- * Before any other thread: recovers the store (adopting complete parts), rebuilds the index from the store's files when
+ * Before any other thread: recovers the store (adopting complete parts), rebuilds the index from the
+ * store's files when
  * index_needs_rebuild, and evicts down to the limit.
  */
 int keeper_recover(const struct keeper_opts *opts, bool index_needs_rebuild);

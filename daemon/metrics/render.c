@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * metrics/render - Prometheus text format 0.0.4. Cells that never moved are left out, except those without labels.
+ * metrics/render - Prometheus text format 0.0.4. Cells that never moved are left out, except those without
+ * labels.
  */
 #include "metrics/priv.h"
 

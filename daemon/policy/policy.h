@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * policy - decisions: facts in, verdict out. No I/O, no clock of its own, no state; every truth table is a unit test.
+ * policy - decisions: facts in, verdict out. No I/O, no clock of its own, no state; every truth table is a
+ * unit test.
  */
 #pragma once
 #include "common/http/range.h"
 #include <stdbool.h>
 #include <stdint.h>
 
-/* --- freshness ------------------------------------------------------------------------------------------------ */
+/* --- freshness
+ * ------------------------------------------------------------------------------------------------ */
 
 enum freshness {
 	FRESH_USE,        /* answer from what we hold */
@@ -25,7 +27,8 @@ struct freshness_facts {
 };
 enum freshness policy_freshness(const struct freshness_facts *f);
 
-/* --- grants (reliability F.2, hub-protocol 4.3) ----------------------------------------------------------------- */
+/* --- grants (reliability F.2, hub-protocol 4.3)
+ * ----------------------------------------------------------------- */
 
 enum access_level { ACCESS_NONE, ACCESS_META, ACCESS_FILES };
 enum access_verdict { ACCESS_ALLOW, ACCESS_DENY, ACCESS_PROBE };
@@ -47,10 +50,12 @@ struct access_facts {
 	enum offline_access offline_access;
 	uint64_t public_ttl_ms, grant_ttl_ms, deny_ttl_ms, offline_grace_ms;
 };
-/* A clock that runs backwards (now + 5 min < learnt) makes every grant unusable: PROBE, or DENY when upstream is down. */
+/* A clock that runs backwards (now + 5 min < learnt) makes every grant unusable: PROBE, or DENY when
+ * upstream is down. */
 enum access_verdict policy_access(const struct access_facts *f);
 
-/* --- fills --------------------------------------------------------------------------------------------------- */
+/* --- fills
+ * --------------------------------------------------------------------------------------------------- */
 
 enum fill_plan {
 	FILL_WHOLE,  /* fetch everything; the reader is fed on the way */
@@ -58,15 +63,18 @@ enum fill_plan {
 };
 /*
  * wanted  the bytes one reader asks for, within [0, size)
- * A small file is always fetched whole (at most 8 MiB); so is an open-ended or large range (at least half of the file).
+ * A small file is always fetched whole (at most 8 MiB); so is an open-ended or large range (at least half
+ * of the file).
  */
 enum fill_plan policy_fill_plan(struct byte_range wanted, bool is_open, uint64_t size, struct byte_range *ret_window);
-/* Should a reader at `offset` wait for a transfer that now stands at `position` and runs at `bytes_per_s`, or start its own? */
+/* Should a reader at `offset` wait for a transfer that now stands at `position` and runs at `bytes_per_s`,
+ * or start its own? */
 bool policy_worth_waiting(uint64_t offset, uint64_t position, uint64_t bytes_per_s);
 /* How many of the last bytes of a file of this size stay back until its digest matches. */
 uint64_t policy_held_back_bytes(uint64_t size);
 
-/* --- retry (reliability C.5, hub-protocol 2.1) ------------------------------------------------------------------ */
+/* --- retry (reliability C.5, hub-protocol 2.1)
+ * ------------------------------------------------------------------ */
 
 struct retry_facts {
 	int error;             /* 0 or -errno of the transport */
@@ -82,9 +90,11 @@ struct retry_verdict {
 };
 struct retry_verdict policy_retry(const struct retry_facts *f, uint32_t dice);
 
-/* --- quota --------------------------------------------------------------------------------------------------- */
+/* --- quota
+ * --------------------------------------------------------------------------------------------------- */
 
-/* Bytes to free so that `wanted` more fit under `limit` (0 means no limit) and `reserve` stays free on the disk;
+/* Bytes to free so that `wanted` more fit under `limit` (0 means no limit) and `reserve` stays free on the
+ * disk;
  * UINT64_MAX when it can never fit. */
 uint64_t policy_bytes_to_free(uint64_t used, uint64_t reserved, uint64_t wanted, uint64_t limit,
 			      uint64_t disk_free, uint64_t disk_reserve);

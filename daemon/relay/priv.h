@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * relay/priv - the room's inside: relay.c is the server's end of the pipes, ops.c the fetch thread's, verify.c knows what
+ * relay/priv - the room's inside: relay.c is the server's end of the pipes, ops.c the fetch thread's,
+ * verify.c knows what
  * the bytes must be.
  *
  *   client body  -> relay_write() -> [up]   -> on_need_body()  -> upstream
@@ -23,7 +24,8 @@ struct verify {
 };
 void verify_init(struct verify *v, const struct content_id *want);
 void verify_done(struct verify *v);
-/* Each hop's head. Returns 0; -EBADMSG something else than this content; -EACCES -ENOENT -EBUSY as the Hub refused. */
+/* Each hop's head. Returns 0; -EBADMSG something else than this content; -EACCES -ENOENT -EBUSY as the Hub
+ * refused. */
 int verify_head(struct verify *v, const struct fetch_head *head);
 /* Returns 0; -EBADMSG more than there should be. */
 int verify_body(struct verify *v, const void *bytes, size_t len);

@@ -2,11 +2,13 @@
 /*
  * relay - one request passed to upstream and its answer passed back, in constant memory. Nothing is kept.
  *
- * For what the cache does not understand (any known Hub path, every method), and for blobs that do not fit in the store.
+ * For what the cache does not understand (any known Hub path, every method), and for blobs that do not fit
+ * in the store.
  * Owns      two bounded pipes (256 KiB each way) between a server thread and the fetch thread.
  * Never     retries; stores; follows a redirect that the caller did not ask to be followed.
  * Threads   relay_* from the connection's server thread; the other ends run on the fetch thread.
- * Promises  (1) with `verify`, the last held-back bytes come out only after the digest matched; a mismatch is -EBADMSG.
+ * Promises  (1) with `verify`, the last held-back bytes come out only after the digest matched; a mismatch
+ *           is -EBADMSG.
  *           (2) the request body is sent upstream once, in order, with its framing (size or chunked) kept.
  *           (3) memory is bounded whatever either side does; a slow reader pauses upstream.
  */
@@ -40,12 +42,15 @@ int relay_start(struct relays *r, const struct relay_query *q, struct relay **re
 void relay_free(struct relay *r); /* cancels */
 DEFINE_SCOPE(struct relay *, relay_free);
 
-/* Returns 0: the final head has come; -EAGAIN; or what fetch said. Headers are borrowed for the relay's life. */
+/* Returns 0: the final head has come; -EAGAIN; or what fetch said. Headers are borrowed for the relay's
+ * life. */
 int relay_head(struct relay *r, int *ret_status, const struct headers **ret_headers, int64_t *ret_content_length);
 /* Bytes of the answer: > 0; 0 the end; -EAGAIN; other: break the connection. */
 ssize_t relay_read(struct relay *r, void *bytes, size_t len_max);
-/* Bytes of the request body: how many were taken (0..len); -EAGAIN none just now; other: upstream has gone or answered, drop the rest. */
+/* Bytes of the request body: how many were taken (0..len); -EAGAIN none just now; other: upstream has gone
+ * or answered, drop the rest. */
 ssize_t relay_write(struct relay *r, const void *bytes, size_t len);
 void relay_write_end(struct relay *r);
-/* Registers w for news of head, read or write. false: there is some already (want_write: only if write would take bytes). */
+/* Registers w for news of head, read or write. false: there is some already (want_write: only if write
+ * would take bytes). */
 bool relay_wait(struct relay *r, bool want_write, struct waiter *w);

@@ -16,7 +16,8 @@ struct error_row {
 };
 
 /*
- * Ignorance is 503 or 504, never 404: clients act on "not found" (hub-protocol 3.5). 504 is a time-out, 503 refused, breaker
+ * Ignorance is 503 or 504, never 404: clients act on "not found" (hub-protocol 3.5). 504 is a time-out, 503
+ * refused, breaker
  * open and offline, 502 an answer that is wrong.
  */
 static const struct error_row error_rows[] = {

@@ -105,8 +105,10 @@ void reply_abort(struct reply *r)
 }
 
 /*
- * What upstream may tell our client through us. Never Set-Cookie, Strict-Transport-Security, Alt-Svc, Server, Date, framing
- * fields, Access-Control-* (ours), CDN chatter, or anything that announces Xet. Link and Location are rewritten by hub/.
+ * What upstream may tell our client through us. Never Set-Cookie, Strict-Transport-Security, Alt-Svc,
+ * Server, Date, framing
+ * fields, Access-Control-* (ours), CDN chatter, or anything that announces Xet. Link and Location are
+ * rewritten by hub/.
  */
 static const char *const allowed_fields[] = {
 	"Accept-Ranges",

@@ -40,14 +40,17 @@ void reply_done(struct reply *r);
 /* Sets status and a body of text or JSON. */
 void reply_text(struct reply *r, int status, const char *content_type, struct str body);
 void reply_bytes(struct reply *r, int status, const char *content_type, struct bytes *bytes);
-/* bytes [offset, offset+length) of a blob; takes the reference. Small blobs become REPLY_BYTES when length is all of it. */
+/* bytes [offset, offset+length) of a blob; takes the reference. Small blobs become REPLY_BYTES when length
+ * is all of it. */
 void reply_blob(struct reply *r, int status, struct blob *take_blob, uint64_t offset, uint64_t length);
 void reply_reader(struct reply *r, int status, struct request *from, uint64_t offset, uint64_t length);
 /* Status, allowed fields (hub-protocol A17, U11) and body of the request's relay, whose head has come. */
 void reply_relay(struct reply *r, struct request *from, int status, const struct headers *upstream,
 		 int64_t content_length);
 void reply_abort(struct reply *r);
-/* Copies the fields of an upstream answer that may be passed on: an allow list; never Set-Cookie, X-Xet-*, hop-by-hop. */
+/* Copies the fields of an upstream answer that may be passed on: an allow list; never Set-Cookie, X-Xet-*,
+ * hop-by-hop. */
 void reply_copy_allowed(struct headers *to, const struct headers *from);
-/* nosniff, CSP sandbox, CORP, CORS and its expose list, Vary: what every answer on a Hub path carries (N08, A18). */
+/* nosniff, CSP sandbox, CORP, CORS and its expose list, Vary: what every answer on a Hub path carries (N08,
+ * A18). */
 void reply_add_standard(struct reply *r, const struct request *q);

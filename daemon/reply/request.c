@@ -2,7 +2,8 @@
 /*
  * reply/request - what a request holds while it waits, and how it parks.
  *
- * A request waits for one thing at a time; its asks stay with it until it ends, so that a handler that is called again
+ * A request waits for one thing at a time; its asks stay with it until it ends, so that a handler that is
+ * called again
  * finds each answer where it left it.
  */
 #include "reply/request.h"

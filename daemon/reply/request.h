@@ -3,7 +3,8 @@
  * request - what a client asked, as a value, and how a handler waits.
  *
  * A handler is a function of the request that is called again, from its top, each time what it waited for has
- * happened. It looks up; if something is missing it asks (ask, flight, relay), parks, and returns -EAGAIN. So there are
+ * happened. It looks up; if something is missing it asks (ask, flight, relay), parks, and returns -EAGAIN.
+ * So there are
  * no half-done states but the list of asks, the reader and the relay that the request holds for it.
  *
  * Owns      its strings, its asks, its reader, its relay.
@@ -61,8 +62,10 @@ struct request {
 /* The value of a request field; ptr NULL if absent. */
 struct str request_header(const struct request *r, struct str name);
 /*
- * Asks once per request and key. Returns 0 with *ret_answer (borrowed for the request's life) when it is done, also when
- * answer->error is set; -EAGAIN after parking (return it); -ELOOP when the request has asked too often (a defect: 500).
+ * Asks once per request and key. Returns 0 with *ret_answer (borrowed for the request's life) when it is
+ * done, also when
+ * answer->error is set; -EAGAIN after parking (return it); -ELOOP when the request has asked too often (a
+ * defect: 500).
  */
 int request_ask(struct request *r, struct asks *asks, struct str key, const struct question *q,
 		const struct answer **ret_answer);

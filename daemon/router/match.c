@@ -2,7 +2,8 @@
 /*
  * router/match - splitting, decoding, matching.
  *
- * %2F inside a segment is data: a revision that is sent as one encoded segment (refs%2Fpr%2F1), or a folder of a tree. Since
+ * %2F inside a segment is data: a revision that is sent as one encoded segment (refs%2Fpr%2F1), or a folder
+ * of a tree. Since
  * names from clients never become file names, the only strictness needed is that each name has one spelling.
  */
 #include "router/match.h"

@@ -16,7 +16,8 @@ struct segments {
 
 /*
  * path  raw, begins with '/'. A last empty segment ("/-/") is kept as one.
- * Returns 0; -EINVAL broken escapes, "." or "..", NUL, an empty segment in the middle, not UTF-8; -E2BIG too many.
+ * Returns 0; -EINVAL broken escapes, "." or "..", NUL, an empty segment in the middle, not UTF-8; -E2BIG
+ * too many.
  */
 int segments_split(struct segments *s, struct str path);
 void segments_done(struct segments *s);

@@ -2,7 +2,8 @@
 /*
  * router - method and raw path to one row of routes.def; the row's handler.
  *
- * The raw path is split at '/' first and each segment decoded once afterwards, so %2F is data (hub-protocol 1.1, N01).
+ * The raw path is split at '/' first and each segment decoded once afterwards, so %2F is data (hub-protocol
+ * 1.1, N01).
  * Never     touches a body, knows a status beyond 400, 404 and 405.
  * Threads   any; no state but the table.
  */

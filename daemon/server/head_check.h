@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * head_check - is what a client sends exactly HTTP/1.x as it is written down? Pure; sees every byte of a connection once.
+ * head_check - is what a client sends exactly HTTP/1.x as it is written down? Pure; sees every byte of a
+ * connection once.
  *
- * Follows requests over their heads and bodies (Content-Length, chunked), so that it knows where the next head begins.
- * What it lets pass, every parser reads the same way; what two parsers might read differently, it refuses (reliability
- * P01-P11, A.7): bare CR or LF, folded lines, space before a colon, two lengths, any Transfer-Encoding but one plain
+ * Follows requests over their heads and bodies (Content-Length, chunked), so that it knows where the next
+ * head begins.
+ * What it lets pass, every parser reads the same way; what two parsers might read differently, it refuses
+ * (reliability
+ * P01-P11, A.7): bare CR or LF, folded lines, space before a colon, two lengths, any Transfer-Encoding but
+ * one plain
  * "chunked", chunk extensions, trailers, targets that are not a path, odd Hosts, versions and methods.
  *
  * Threads   none of its own; one struct per connection, in the hands of that connection's loop.
@@ -66,7 +70,8 @@ void head_check_init(struct head_check *c);
 /*
  * The next bytes of the connection.
  *
- * Returns how many of them may be passed on: all, or, when c->fault is set by this call, those before the request that
+ * Returns how many of them may be passed on: all, or, when c->fault is set by this call, those before the
+ * request that
  * is at fault (0 if it began in an earlier call). After a fault always 0.
  */
 size_t head_check_feed(struct head_check *c, const char *bytes, size_t len);

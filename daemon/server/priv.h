@@ -6,7 +6,8 @@
  *                \-- conn (one per client connection: head check, deadlines)
  *                      \-- exchange (one per request while it is served: request, reply, body)
  *
- * A loop, its conns and their exchanges belong to the loop's thread. Other threads touch an exchange only through its
+ * A loop, its conns and their exchanges belong to the loop's thread. Other threads touch an exchange only
+ * through its
  * waiter (park.c), and a server only through its atomics.
  */
 #pragma once
@@ -55,7 +56,7 @@ struct server {
 	struct listener *listeners; /* owned */
 	unsigned listener_count;
 	char **unix_paths;       /* owned, NULL ends: removed at the end */
-	char address[128];
+	char address[160];
 	struct loop *loops;      /* owned */
 	unsigned loop_count;
 	_Atomic unsigned connections;
@@ -79,6 +80,7 @@ struct loop {
 	struct MHD_Daemon *library; /* owned */
 	int epoll_fd;
 	struct event on_library, on_wake; /* on_wake.fd owned: an eventfd */
+	_Atomic bool is_woken;      /* it has been written and not read yet */
 	struct event *on_listen;    /* owned, as are their descriptors */
 	unsigned listen_count;
 	bool is_accepting;          /* listeners are in the epoll */
@@ -171,13 +173,15 @@ void refuse_conn(struct conn *c, const struct wire_refusal *why);
 void refuse_fd(struct loop *l, int fd, const char *peer, const struct wire_refusal *why);
 /* The check found a fault: answers it, unless earlier requests have to be answered first. */
 void refuse_fault(struct conn *c);
-/* Is the request that is served now the last good one before a fault? Its answer must close the connection. */
+/* Is the request that is served now the last good one before a fault? Its answer must close the connection.
+ * */
 bool refuse_is_next(const struct conn *c);
 /* That answer has gone out: the fault is noted; there is nobody to tell. */
 void refuse_silently(struct conn *c);
 
 /* linger.c */
-/* Takes fd: its write side is shut, what still comes in is thrown away for a moment, so that no RST eats the answer. */
+/* Takes fd: its write side is shut, what still comes in is thrown away for a moment, so that no RST eats
+ * the answer. */
 void linger_add(struct loop *l, int fd);
 void linger_read(struct loop *l, struct event *e);
 void linger_tick(struct loop *l, uint64_t now_mono_ms);

@@ -2,11 +2,14 @@
 /*
  * server - libmicrohttpd glue: request in, reply out.
  *
- * Owns      the listening sockets, one library daemon and loop thread per core, every connection, the access log.
+ * Owns      the listening sockets, one library daemon and loop thread per core, every connection, the
+ *           access log.
  * Never     knows a Hub path; waits for upstream.
- * Threads   one per core: epoll_wait on the library's descriptor, then MHD_run(). Suspended connections are resumed from
+ * Threads   one per core: epoll_wait on the library's descriptor, then MHD_run(). Suspended connections are
+ *           resumed from
  *           any thread.
- * Promises  (1) no byte of a request reaches the library before server/wire.c has checked it (reliability A.7: 89 of 89).
+ * Promises  (1) no byte of a request reaches the library before server/wire.c has checked it (reliability
+ *           A.7: 89 of 89).
  *           (2) a head is complete within 10 s of its first byte, or the connection is closed (P13).
  *           (3) one access line per request, when it ends.
  *           (4) a body that cannot be completed ends with a closed connection before its promised length.
@@ -32,11 +35,13 @@ struct server_opts {
 	struct metrics *metrics;
 	const struct clock *clock;
 };
-/* Returns 0; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EINVAL (address), other errno; ret_reason is a sentence with the address (free()). */
+/* Returns 0; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EINVAL (address), other errno; ret_reason is a sentence
+ * with the address (free()). */
 int server_start(const struct server_opts *opts, struct server **ret_server, char **ret_reason);
 /* "127.0.0.1:43121" of the first TCP socket, the real port when 0 was asked for. Borrowed. */
 const char *server_address(const struct server *s);
-/* No new connections; idle ones are closed; running answers go on up to drain_ms. Returns how many were cut. */
+/* No new connections; idle ones are closed; running answers go on up to drain_ms. Returns how many were
+ * cut. */
 unsigned server_drain(struct server *s, uint64_t drain_ms);
 void server_free(struct server *s);
 /* NULL when each loop turned within the last 10 s, else a sentence. */

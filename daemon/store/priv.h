@@ -2,7 +2,8 @@
 /*
  * store/priv - what the files of this room share.
  *
- * To change the layout start at store.c; the order in which a file gets its name is in name.c and nowhere else.
+ * To change the layout start at store.c; the order in which a file gets its name is in name.c and nowhere
+ * else.
  *
  *   store.c   open, close, format, key            room.c     quota, usage, disk errors
  *   blob.c    open blobs and their cache          pending.c  documents on their way to the disk
@@ -11,8 +12,9 @@
  *   seal.c    text files with a check, sidecars   journal.c  journals
  *   recover.c start-up                            fan.c      the folders ab/cd, walks over them
  *
- * Locks     store->lock and part->lock have one rank and are never held together. Neither is held across I/O: who changes
- *           what a name stands for holds the claim on that name meanwhile. A claim is waited for by those who change
+ * Locks     store->lock and part->lock have one rank and are never held together. Neither is held across
+ *           I/O: who changes
+ * what a name stands for holds the claim on that name meanwhile. A claim is waited for by those who change
  *           names, never by those who open blobs.
  */
 #pragma once
@@ -37,7 +39,8 @@
 #define PENDING_BYTES_MAX (UINT64_C(64) << 20)
 /* Documents written in one go: two descriptors each. */
 #define PENDING_BATCH 32
-/* Files and lines that we read back: a map of very many ranges, a sidecar, a journal line with a long link in it. */
+/* Files and lines that we read back: a map of very many ranges, a sidecar, a journal line with a long link
+ * in it. */
 #define MAP_BYTES_MAX (16u << 20)
 #define SIDECAR_BYTES_MAX 1024
 #define JOURNAL_LINE_MAX (1u << 20)
@@ -119,7 +122,8 @@ struct pending {
 /* Disk space that a file of this size is charged with. */
 uint64_t file_charge(uint64_t size);
 uint64_t blob_charge(uint64_t size);
-/* Charges `bytes` or returns -ENOSPC. For documents and journals: they may use the slack that store_reserve() leaves. */
+/* Charges `bytes` or returns -ENOSPC. For documents and journals: they may use the slack that
+ * store_reserve() leaves. */
 int room_take_used(struct store *s, uint64_t bytes, uint64_t disk_reserve);
 void room_add_used_locked(struct store *s, uint64_t bytes);
 void room_sub_used_locked(struct store *s, uint64_t bytes);
@@ -150,6 +154,9 @@ int fan_make(struct store *s, struct fan *f, const struct digest *d);
 int fan_sync(struct store *s, struct fan *f, const struct digest *d);
 /* -ENOENT; else the size of the regular file (-EBADMSG if it is something else). */
 int fan_stat(const struct fan *f, const struct digest *d, uint64_t *ret_size);
+/* Every ab/cd that is under blobs/ or meta/, in order. A folder that cannot be read is logged and passed
+ * over. */
+int fans_each(struct store *s, int (*visit)(void *ctx, unsigned ab, unsigned cd), void *ctx);
 /* The names in a folder: sorted, without "." and "..". -ENOENT gives none. */
 struct names {
 	char **at; /* owned */
@@ -192,11 +199,13 @@ struct naming {
 	int sidecar_fd;
 	char sidecar[INCOMING_NAME_TEXT];
 };
-/* S5 to S8 for all of them, each step for all before the next. The caller holds the claims and looks at each result. */
+/* S5 to S8 for all of them, each step for all before the next. The caller holds the claims and looks at
+ * each result. */
 void name_blobs(struct store *s, struct naming *items, size_t count);
 /* A new temporary file in incoming/, mode 0600. */
 int make_temporary(struct store *s, char ret_name[INCOMING_NAME_TEXT]);
-/* Opens the blob's file and hashes it: 0 the digest is its name; -EBADMSG; -EINTR over *budget; other errno. */
+/* Opens the blob's file and hashes it: 0 the digest is its name; -EBADMSG; -EINTR over *budget; other
+ * errno. */
 int blob_file_check(struct store *s, const struct digest *sha256, uint64_t *budget, struct blob_meta *ret_meta);
 int hash_file(int fd, uint64_t size, struct digest *ret_sha256, struct git_oid *ret_git);
 /* Writes the sidecar of a blob whose bytes were just checked. */
@@ -268,7 +277,8 @@ struct part {
 void part_key_of(const struct content_id *id, char ret_key[PART_KEY_TEXT]);
 /* The part is about to lose its name in store->parts: true if the caller is the one to see to it. */
 bool part_begin_leaving(struct part *p);
-/* Frees the name and gives the reservation back, in one step with what takes its place: `used` bytes of a blob, or
+/* Frees the name and gives the reservation back, in one step with what takes its place: `used` bytes of a
+ * blob, or
  * `kept_charge` bytes of a file that waits to be resumed. */
 void part_end_leaving(struct part *p, uint64_t used, uint64_t kept_charge);
 bool part_is_complete(struct part *p);

@@ -8,18 +8,22 @@
  *   lock                        flock(LOCK_EX) while a daemon lives
  *   key                         32 random bytes, 0600: the HMAC key of subjects (read by main, used by auth)
  *   blobs/ab/cd/<sha256>        0440, complete, verified, immutable
- *   meta/ab/cd/<sha256>         sidecar: "hfcached meta 1\n" then key=value lines (size, git) and a check line
+ *   meta/ab/cd/<sha256>         sidecar: "hfcached meta 1\n" then key=value lines (size, git) and a check
+ *                               line
  *   incoming/<s|g>-<hex>.part   bytes of a running or interrupted fill, sparse or preallocated
  *   incoming/<s|g>-<hex>.map    which ranges of the part are on disk, and the validator they came with
  *   journal/ab/<sha256(repo)>   append-only lines, one fact each (see below)
  *   quarantine/<time>-<sha256>  bad files, kept 7 days
  *
  * Never     speaks HTTP, SQLite or JSON; names a file after anything a client sent.
- * Threads   all calls from any thread but fetch, unless said otherwise; a part's writes come from the fetch thread only.
+ * Threads   all calls from any thread but fetch, unless said otherwise; a part's writes come from the fetch
+ *           thread only.
  * Promises  (1) a file under blobs/ was verified and synced before it got that name (design P1, P3).
- *           (2) used + reserved bytes never pass the limit given at open (what is reserved is given back by every path).
+ * (2) used + reserved bytes never pass the limit given at open (what is reserved is given back by every
+ * path).
  *           (3) a blob that is open is never deleted from under its reader: the descriptor stays good.
- *           (4) a crash at any step leaves parts that can be resumed, or files that store_recover() adopts or removes.
+ * (4) a crash at any step leaves parts that can be resumed, or files that store_recover() adopts or
+ * removes.
  */
 #pragma once
 #include "common/bytes.h"
@@ -41,7 +45,8 @@ struct store_opts {
 
 /*
  * Opens or makes the store.
- * Returns 0; -EBUSY another daemon holds it; -EPROTO unknown format (newer or foreign); -EACCES, -ENOSPC, -EROFS and
+ * Returns 0; -EBUSY another daemon holds it; -EPROTO unknown format (newer or foreign); -EACCES, -ENOSPC,
+ * -EROFS and
  * other errno of the file system. ret_reason (a static sentence for people) says what and where on failure.
  */
 int store_open(const struct store_opts *opts, struct store **ret_store, const char **ret_reason);
@@ -58,26 +63,32 @@ struct blob_meta {
 	struct git_oid git;
 	uint64_t size;
 };
-/* Returns 0; -ENODATA not stored; -EBADMSG the size on disk is not the promised one (quarantined by then); -EIO, -EMFILE. */
+/* Returns 0; -ENODATA not stored; -EBADMSG the size on disk is not the promised one (quarantined by then);
+ * -EIO, -EMFILE. */
 int store_open_blob(struct store *s, const struct digest *sha256, struct blob **ret_blob);
 struct blob *blob_ref(struct blob *b);
 struct blob *blob_unref(struct blob *b);
 uint64_t blob_size(const struct blob *b);
-/* Borrowed while a reference is held; open for reading; -1 while the blob is in memory only (then blob_bytes() has it). */
+/* Borrowed while a reference is held; open for reading; -1 while the blob is in memory only (then
+ * blob_bytes() has it). */
 int blob_fd(const struct blob *b);
-/* The contents when they are in memory anyway (just stored, or small and read before); borrowed while a reference is held.
- * Reads a blob of at most STORE_SMALL_MAX bytes into memory first. NULL for larger ones that are on disk only, or -EIO. */
+/* The contents when they are in memory anyway (just stored, or small and read before); borrowed while a
+ * reference is held.
+ * Reads a blob of at most STORE_SMALL_MAX bytes into memory first. NULL for larger ones that are on disk
+ * only, or -EIO. */
 struct bytes *blob_bytes(struct blob *b);
 #define STORE_SMALL_MAX 65536
 DEFINE_SCOPE(struct blob *, blob_unref);
 
 /*
- * Stores bytes we made or checked ourselves (API documents), at most 64 MiB. They can be opened at once and are in memory
+ * Stores bytes we made or checked ourselves (API documents), at most 64 MiB. They can be opened at once and
+ * are in memory
  * until store_flush_pending() has written them; with over 64 MiB pending this call writes them itself.
  * Any thread. Returns 0 (also if they were there already); -ENOSPC; -EIO.
  */
 int store_put_bytes(struct store *s, struct bytes *bytes, struct blob_meta *ret_meta);
-/* Makes all that store_put_bytes() took durable; written is called for each (to tell the index). Keeper thread.
+/* Makes all that store_put_bytes() took durable; written is called for each (to tell the index). Keeper
+ * thread.
  * What cannot be written is dropped from memory; the first error is returned. */
 int store_flush_pending(struct store *s, void (*written)(void *ctx, const struct blob_meta *meta), void *ctx);
 /* Takes the name away; open readers keep their descriptor. 0 also if it was not there. */
@@ -88,7 +99,8 @@ bool store_blob_is_open(struct store *s, const struct digest *sha256);
 
 /* --- room --- */
 
-/* Takes bytes out of the quota before they are written. Returns 0; -ENOSPC with *ret_missing = bytes that must be freed
+/* Takes bytes out of the quota before they are written. Returns 0; -ENOSPC with *ret_missing = bytes that
+ * must be freed
  * first (UINT64_MAX: can never fit). */
 int store_reserve(struct store *s, uint64_t bytes, uint64_t *ret_missing);
 void store_unreserve(struct store *s, uint64_t bytes);
@@ -100,7 +112,8 @@ void store_usage(struct store *s, struct store_usage *ret_usage);
 /* --- partial blobs --- */
 
 /*
- * Opens the part of this content, resuming what a former run left, or makes it. The caller has reserved want->size
+ * Opens the part of this content, resuming what a former run left, or makes it. The caller has reserved
+ * want->size
  * bytes before; the part owns that reservation from here on and gives it back when it is dropped or finished.
  * ret_part's ranges are those known to be on disk.
  * Returns 0; -EBUSY already open; -ENOSPC, -EDQUOT, -EIO, -EMFILE (the reservation is given back).
@@ -116,22 +129,27 @@ int part_write(struct part *p, uint64_t offset, const void *bytes, size_t len);
 uint64_t part_held_from(struct part *p, uint64_t offset);
 /* The first gap at or after offset: *ret_gap; false when everything from offset to the end is held. */
 bool part_next_gap(struct part *p, uint64_t offset, struct byte_range *ret_gap);
-/* The validator (strong ETag of the serving hop, may be empty) under which bytes were received; saved with the map. */
+/* The validator (strong ETag of the serving hop, may be empty) under which bytes were received; saved with
+ * the map. */
 void part_set_validator(struct part *p, struct str validator);
 struct str part_validator(const struct part *p); /* borrowed */
-/* Starts write-back of dirty pages without waiting; saves the map after syncing when enough bytes have come since.
+/* Starts write-back of dirty pages without waiting; saves the map after syncing when enough bytes have come
+ * since.
  * Waits for the disk: keeper thread. */
 int part_checkpoint(struct part *p);
 bool part_wants_checkpoint(const struct part *p);
-/* Drops all that was received (wrong bytes, changed validator); the file is empty again and keeps its reservation. */
+/* Drops all that was received (wrong bytes, changed validator); the file is empty again and keeps its
+ * reservation. */
 int part_reset(struct part *p);
 /* Deletes the file and gives the reservation back. */
 void part_drop(struct part *p);
 DEFINE_SCOPE(struct part *, part_unref);
 
 /*
- * Gives a complete and verified part its name: fsync, sidecar, rename, fsync of folders (reliability B.2 S5-S8).
- * Durable when it returns 0; then the reservation has become used bytes. -EEXIST is success (same bytes were there).
+ * Gives a complete and verified part its name: fsync, sidecar, rename, fsync of folders (reliability B.2
+ * S5-S8).
+ * Durable when it returns 0; then the reservation has become used bytes. -EEXIST is success (same bytes
+ * were there).
  * Keeper thread. Other errors: the part is dropped, nothing got a name.
  */
 int store_finish_part(struct store *s, struct part *p, const struct blob_meta *meta);
@@ -145,7 +163,8 @@ int store_journal_append(struct store *s, struct str repo, const struct str *lin
 int store_journal_each(struct store *s, int (*visit)(void *ctx, struct str repo, struct str line), void *ctx, uint64_t *ret_broken);
 /* Visits every sidecar that has its blob. */
 int store_blob_each(struct store *s, int (*visit)(void *ctx, const struct blob_meta *meta), void *ctx);
-/* After a crash: counts used bytes, removes temporary files, orphan sidecars, parts without a use, old quarantine.
+/* After a crash: counts used bytes, removes temporary files, orphan sidecars, parts without a use, old
+ * quarantine.
  * Complete parts whose digest matches are adopted: visit is called for each. Start-up, before any thread. */
 int store_recover(struct store *s, int (*adopted)(void *ctx, const struct content_id *id, const struct blob_meta *meta), void *ctx);
 /* Rewrites a file each minute to learn whether the store can be written; for /-/readyz. */

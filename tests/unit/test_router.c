@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* router: each spelling of a Hub path finds its row and its parts; what cannot be a path is refused before any handler. */
+/* router: each spelling of a Hub path finds its row and its parts; what cannot be a path is refused before
+ * any handler. */
 #include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>

@@ -213,7 +213,8 @@ static void never_wakes_during_or_after_cancelling_under_load(void **state)
 	waiters_done(&shared);
 }
 
-/* --- stress: the list goes away while its waiter cancels; one waits again while it is still being woken --- */
+/* --- stress: the list goes away while its waiter cancels; one waits again while it is still being woken
+ * --- */
 
 struct pair {
 	struct waiters *list;

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * easy - one libcurl handle for one hop: its options, its callbacks (trampolines), its errors.
+ *
+ * Owns      the handle and its list of fields, from easy_start_hop() to easy_end_hop().
+ * Never     decides: a callback checks the magic number, calls one function of transfer.c and translates the result.
+ * Threads   fetch.
+ * Promises  (1) the target goes out byte for byte: the URL given to libcurl is the origin alone, the rest is REQUEST_TARGET.
+ *           (2) a field that is not on the list of what may go anywhere goes to the Hub only (reliability 0.3 (7)).
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "common/alloc.h"
+#include "common/hash.h"
+#include "common/log.h"
+#include "fetch/priv.h"
+
+#include "common/banned.h"
+
+/* libcurl hands bodies over in 16 KiB pieces, but reads the socket in pieces of this size (performance.md 4.2). */
+#define RECEIVE_BUFFER_BYTES (512 * 1024L)
+#define SMALL_BUFFER_BYTES (16 * 1024L)
+/* A request with a body cannot be repeated by libcurl when the connection turns out to be dead: use fresh ones. */
+#define IDLE_FOR_BODY_MAX_S 10L
+
+struct transfer *transfer_from(void *p)
+{
+	struct transfer *t = p;
+
+	assert(t && t->magic == TRANSFER_MAGIC);
+	return t;
+}
+
+/* --- trampolines ------------------------------------------------------------------------------------------------ */
+
+static size_t on_header(char *bytes, size_t size, size_t count, void *p)
+{
+	struct transfer *t = transfer_from(p);
+
+	return transfer_take_line(t, (struct str){ bytes, size * count }) < 0 ? 0 : size * count;
+}
+
+static size_t on_write(char *bytes, size_t size, size_t count, void *p)
+{
+	ssize_t r = transfer_take_body(transfer_from(p), bytes, size * count);
+
+	if (r == FETCH_PAUSE)
+		return CURL_WRITEFUNC_PAUSE;
+	return r < 0 ? CURL_WRITEFUNC_ERROR : size * count;
+}
+
+static size_t on_read(char *bytes, size_t size, size_t count, void *p)
+{
+	ssize_t r = transfer_give_body(transfer_from(p), bytes, size * count);
+
+	if (r == FETCH_PAUSE)
+		return CURL_READFUNC_PAUSE;
+	return r < 0 ? CURL_READFUNC_ABORT : (size_t)r;
+}
+
+static curl_socket_t on_open_socket(void *p, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct transfer *t = transfer_from(p);
+
+	if (purpose != CURLSOCKTYPE_IPCXN || transfer_check_address(t, &address->addr, address->addrlen) < 0)
+		return CURL_SOCKET_BAD;
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+static int on_connected(void *p, char *remote, char *local, int remote_port, int local_port)
+{
+	struct transfer *t = transfer_from(p);
+
+	transfer_note_connected(t);
+	return atomic_load(&t->is_cancelled) ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
+/* --- fields ----------------------------------------------------------------------------------------------------- */
+
+/* Set here, or by libcurl, or not for upstream (a cookie must not change what is stored: reliability P18). */
+static bool is_ours(const struct headers *h, struct str name)
+{
+	static const struct str ours[] = { STR("Host"), STR("Authorization"), STR("Accept-Encoding"), STR("Content-Length"),
+					   STR("Expect"), STR("Cookie") };
+
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		if (str_eq_nocase(name, ours[i]))
+			return true;
+	return header_is_hop_by_hop(h, name);
+}
+
+static bool may_go_anywhere(struct str name)
+{
+	return str_eq_nocase(name, STR("Range")) || str_eq_nocase(name, STR("If-Range")) ||
+	       str_eq_nocase(name, STR("User-Agent")) || str_eq_nocase(name, STR("Accept"));
+}
+
+static void add_line(struct transfer *t, const char *name, const char *value)
+{
+	/* libcurl takes "Name:" for "do not send it"; "Name;" sends it empty */
+	char *line = *value ? xasprintf("%s: %s", name, value) : xasprintf("%s;", name);
+	struct curl_slist *longer = curl_slist_append(t->fields, line);
+
+	assert(longer); /* a small allocation */
+	t->fields = longer;
+	secret_wipe(line, strlen(line));
+	free(line);
+}
+
+static void add_fields(struct transfer *t)
+{
+	bool is_hub = transfer_is_hub_hop(t);
+
+	for (size_t i = 0; i < t->headers.count; i++) {
+		const struct header_field *f = &t->headers.fields[i];
+
+		if (!is_ours(&t->headers, str_from(f->name)) && (is_hub || may_go_anywhere(str_from(f->name))))
+			add_line(t, f->name, f->value);
+	}
+	if (!headers_get(&t->headers, STR("User-Agent")).ptr)
+		add_line(t, "User-Agent", t->fetch->user_agent);
+	add_line(t, "Accept-Encoding", "identity");
+	if (t->token && is_hub)
+		add_line(t, "Authorization", secret_value(t->token).ptr);
+	t->fields = curl_slist_append(t->fields, "Expect:");
+	assert(t->fields);
+}
+
+static void drop_fields(struct transfer *t)
+{
+	for (struct curl_slist *s = t->fields; s; s = s->next)
+		secret_wipe(s->data, strlen(s->data));
+	curl_slist_free_all(t->fields);
+	t->fields = NULL;
+}
+
+/* --- options ---------------------------------------------------------------------------------------------------- */
+
+/* Every option must be taken: a libcurl that does not know one would be less strict than what is promised. */
+#define SET(easy, option, value) \
+	do { \
+		CURLcode code_ = curl_easy_setopt((easy), (option), (value)); \
+		if (code_ != CURLE_OK) { \
+			log_error("fetch", "libcurl does not take an option", LOG_TEXT("option", #option), \
+				  LOG_TEXT("reason", curl_easy_strerror(code_)), LOG_END); \
+			return -EPROTO; \
+		} \
+	} while (0)
+
+/* reliability E.4. Proxies, netrc, cookies, HSTS, alt-svc, following and decoding: all off. */
+static int set_common(const struct fetch *f, CURL *easy)
+{
+	SET(easy, CURLOPT_PROTOCOLS_STR, f->rules.hub.is_tls ? "https" : "http,https");
+	SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	SET(easy, CURLOPT_UNRESTRICTED_AUTH, 0L);
+	SET(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	SET(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	SET(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	SET(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	SET(easy, CURLOPT_PROXY, "");
+	SET(easy, CURLOPT_NOSIGNAL, 1L);
+	/* else ending a transfer whose name is being looked up would wait for the look-up, and the thread with it */
+	SET(easy, CURLOPT_QUICK_EXIT, 1L);
+	SET(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_timeout_ms);
+	SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	SET(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+	if (f->ca_file)
+		SET(easy, CURLOPT_CAINFO, f->ca_file);
+	return 0;
+}
+
+static int set_http(struct transfer *t, CURL *easy)
+{
+	bool is_head = strcmp(t->method, "HEAD") == 0;
+
+	SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	SET(easy, CURLOPT_HTTP09_ALLOWED, 0L);
+	SET(easy, CURLOPT_PATH_AS_IS, 1L);
+	SET(easy, CURLOPT_PIPEWAIT, 0L);
+	SET(easy, CURLOPT_BUFFERSIZE, is_head ? SMALL_BUFFER_BYTES : RECEIVE_BUFFER_BYTES);
+	SET(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+	SET(easy, CURLOPT_PRIVATE, t);
+	SET(easy, CURLOPT_HEADERFUNCTION, on_header);
+	SET(easy, CURLOPT_HEADERDATA, t);
+	SET(easy, CURLOPT_WRITEFUNCTION, on_write);
+	SET(easy, CURLOPT_WRITEDATA, t);
+	SET(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	SET(easy, CURLOPT_OPENSOCKETDATA, t);
+	SET(easy, CURLOPT_PREREQFUNCTION, on_connected);
+	SET(easy, CURLOPT_PREREQDATA, t);
+	SET(easy, CURLOPT_SHARE, t->fetch->pools[t->token && transfer_is_hub_hop(t) ? POOL_TOKEN : POOL_ANONYMOUS]);
+	return 0;
+}
+
+static bool has_request_body(const struct transfer *t)
+{
+	/* servers want "Content-Length: 0" with these */
+	return t->has_body || strcmp(t->method, "POST") == 0 || strcmp(t->method, "PUT") == 0 ||
+	       strcmp(t->method, "PATCH") == 0;
+}
+
+static int set_method(struct transfer *t, CURL *easy)
+{
+	if (strcmp(t->method, "HEAD") == 0) {
+		SET(easy, CURLOPT_NOBODY, 1L);
+		return 0;
+	}
+	if (!has_request_body(t)) {
+		SET(easy, CURLOPT_HTTPGET, 1L);
+		SET(easy, CURLOPT_CUSTOMREQUEST, t->method);
+		return 0;
+	}
+	SET(easy, CURLOPT_UPLOAD, 1L);
+	SET(easy, CURLOPT_CUSTOMREQUEST, t->method);
+	SET(easy, CURLOPT_READFUNCTION, on_read);
+	SET(easy, CURLOPT_READDATA, t);
+	SET(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)(t->has_body ? t->body_bytes : 0));
+	/* without a body libcurl would repeat it on a new connection when a reused one breaks: a write, so never */
+	if (t->has_body)
+		SET(easy, CURLOPT_MAXAGE_CONN, IDLE_FOR_BODY_MAX_S);
+	else
+		SET(easy, CURLOPT_FRESH_CONNECT, 1L);
+	return 0;
+}
+
+static int set_target(struct transfer *t, CURL *easy)
+{
+	SCOPED_FREE char *url = NULL;
+	struct origin origin;
+	struct str target;
+
+	if (origin_parse(buf_str(&t->url), &origin, &target) < 0)
+		return -EPROTO;
+	url = xasprintf("http%s://%s:%u/", origin.is_tls ? "s" : "", origin.host, origin.port);
+	SET(easy, CURLOPT_URL, url);
+	SET(easy, CURLOPT_REQUEST_TARGET, target.ptr); /* it runs to the end of the buf, which ends in NUL */
+	add_fields(t);
+	SET(easy, CURLOPT_HTTPHEADER, t->fields);
+	return 0;
+}
+
+int easy_start_hop(struct transfer *t)
+{
+	CURL *easy = curl_easy_init();
+	int r;
+
+	assert(easy && !t->easy && !t->fields);
+	t->easy = easy;
+	r = set_common(t->fetch, easy);
+	if (r == 0)
+		r = set_http(t, easy);
+	if (r == 0)
+		r = set_method(t, easy);
+	if (r == 0)
+		r = set_target(t, easy);
+	if (r == 0 && curl_multi_add_handle(t->fetch->multi, easy) != CURLM_OK)
+		r = -EPROTO;
+	return r;
+}
+
+void easy_end_hop(struct transfer *t)
+{
+	if (t->easy) {
+		(void)curl_multi_remove_handle(t->fetch->multi, t->easy); /* no-op when it never got there */
+		curl_easy_cleanup(t->easy);
+	}
+	t->easy = NULL;
+	drop_fields(t);
+}
+
+void easy_continue(struct transfer *t)
+{
+	CURLcode code = curl_easy_pause(t->easy, CURLPAUSE_CONT);
+
+	/* it delivers what waited, and forgets the error of that: nobody else would end this hop */
+	if (code != CURLE_OK)
+		transfer_hop_ended(t, code);
+}
+
+/* A connection and no request: nobody's log shows it, and it proves all that the breaker doubts. */
+CURL *easy_new_probe(struct fetch *f)
+{
+	SCOPED_FREE char *url = xasprintf("http%s://%s:%u/", f->rules.hub.is_tls ? "s" : "", f->rules.hub.host,
+					  f->rules.hub.port);
+	CURL *easy = curl_easy_init();
+
+	assert(easy);
+	if (set_common(f, easy) < 0 || curl_easy_setopt(easy, CURLOPT_URL, url) != CURLE_OK ||
+	    curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L) != CURLE_OK ||
+	    curl_multi_add_handle(f->multi, easy) != CURLM_OK) {
+		curl_easy_cleanup(easy);
+		return NULL;
+	}
+	return easy;
+}
+
+int easy_error(CURLcode code)
+{
+	switch (code) {
+	case CURLE_OK:
+		return 0;
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_CONNECT:
+	case CURLE_INTERFACE_FAILED:
+		return -EHOSTUNREACH;
+	case CURLE_OPERATION_TIMEDOUT:
+		return -ETIMEDOUT;
+	case CURLE_PARTIAL_FILE:
+	case CURLE_GOT_NOTHING:
+	case CURLE_RECV_ERROR:
+	case CURLE_SEND_ERROR:
+	case CURLE_SEND_FAIL_REWIND:
+	case CURLE_HTTP2:
+	case CURLE_HTTP2_STREAM:
+	case CURLE_AGAIN:
+		return -ECONNRESET;
+	case CURLE_FILESIZE_EXCEEDED:
+		return -E2BIG;
+	case CURLE_ABORTED_BY_CALLBACK:
+		return -ECANCELED;
+	default:
+		return -EPROTO; /* no HTTP, a header too long, TLS, certificates */
+	}
+}

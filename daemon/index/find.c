@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * index/find - the questions. Memory first; a row that is not there is read from the disk and kept.
+ *
+ * Never     waits for a transaction or for another reader.
+ * Threads   any.
+ * Promises  (1) what the disk cannot be asked about is not known (-ENODATA), never absent.
+ *           (2) "the tree is known and lacks it" is said only if the entry was looked for after the tree was known.
+ */
+#include "index/priv.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "common/alloc.h"
+
+#include "common/banned.h"
+
+#define ALIAS_HOPS_MAX 8
+#define COMMIT_PREFIX_MIN 7
+
+static struct str commit_key(struct str commit)
+{
+	return commit.len == COMMIT_HEX && str_is_lower_hex(commit) ? commit : (struct str){ NULL, 0 };
+}
+
+static void take_memory_row(const struct key *k, struct row *row, struct value *ret)
+{
+	value_copy(k->kind, &row->value, ret);
+	if (!atomic_load_explicit(&row->is_used, memory_order_relaxed))
+		atomic_store_explicit(&row->is_used, true, memory_order_relaxed);
+}
+
+/* What the disk holds may be kept unless something was learned here since `epoch`. A row that came meanwhile wins. */
+static void keep_or_replace(struct index *x, struct shard *s, const struct key *k, uint64_t epoch, struct value *v)
+{
+	struct row *row;
+	bool was_there;
+
+	shard_write(s);
+	row = row_find(s, k);
+	if (row) {
+		value_done(k->kind, v);
+		take_memory_row(k, row, v);
+	} else if (s->epoch == epoch) {
+		struct value copy;
+
+		row = row_make(&x->table, s, k, &was_there);
+		value_copy(k->kind, v, &copy);
+		row_set(s, row, &copy);
+	}
+	shard_drop(s);
+}
+
+static bool rights_are_distrusted(struct index *x, enum row_kind kind)
+{
+	return (kind == ROW_PUBLIC || kind == ROW_GRANT) && atomic_load(&x->is_distrusted);
+}
+
+static int read_from_disk(struct index *x, const struct key *k, struct value *ret)
+{
+	struct conn *c = readers_take(&x->readers);
+	int r;
+
+	if (!c)
+		return -EIO;
+	*ret = (struct value){ .state = VALUE_NONE };
+	r = read_row(c, k, ret);
+	readers_give(&x->readers, c);
+	if (r < 0 && x->metrics)
+		metrics_inc(x->metrics, METRIC_STORAGE_IO_ERRORS);
+	return r;
+}
+
+int find_row(struct index *x, const struct key *k, struct value *ret)
+{
+	struct shard *s = &x->table.shards[k->shard];
+	struct value v;
+	struct row *row;
+	uint64_t epoch;
+	bool is_covered;
+
+	shard_read(s);
+	row = row_find(s, k);
+	if (row) {
+		take_memory_row(k, row, ret);
+		shard_drop(s);
+		return ret->state != VALUE_NONE;
+	}
+	is_covered = forget_covers(s, k);
+	epoch = s->epoch;
+	shard_drop(s);
+
+	*ret = (struct value){ .state = VALUE_NONE };
+	if (k->kind == ROW_DENY || (is_covered && k->kind != ROW_ENTRY) || rights_are_distrusted(x, k->kind))
+		return 0;
+	if (read_from_disk(x, k, &v) < 0)
+		return 0;
+	if (is_covered) {
+		/* entries that exist are for ever; "absent" is what a FORGET takes back */
+		if (v.state == VALUE_ABSENT)
+			v.state = VALUE_NONE;
+	} else {
+		keep_or_replace(x, s, k, epoch, &v);
+	}
+	*ret = v;
+	return v.state != VALUE_NONE;
+}
+
+/* --- names --- */
+
+int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo)
+{
+	SCOPED_FREE char *canonical = str_dup(repo);
+
+	for (int hop = 0; hop < ALIAS_HOPS_MAX; hop++) {
+		struct value v;
+		SCOPED_KEY k;
+
+		key_init(&k, ROW_ALIAS, hop ? str_from(canonical) : repo, STR(""), STR(""));
+		if (find_row(x, &k, &v) == 0) {
+			struct str found = hop ? str_from(canonical) : repo;
+
+			buf_reset(ret_repo);
+			return buf_append_str(ret_repo, found);
+		}
+		free(canonical);
+		canonical = v.to;
+	}
+	/* a circle: as good as no alias */
+	buf_reset(ret_repo);
+	return buf_append_str(ret_repo, repo);
+}
+
+int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT], int64_t *ret_checked_at)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	key_init(&k, ROW_NAME, repo, revision, STR(""));
+	if (find_row(x, &k, &v) == 0)
+		return -ENODATA;
+	memcpy(ret_commit, v.name.commit, COMMIT_TEXT);
+	if (ret_checked_at)
+		*ret_checked_at = v.name.checked_at;
+	return 0;
+}
+
+/* The first two different commits that match. */
+struct commits {
+	struct str repo, prefix;
+	char found[2][COMMIT_TEXT];
+	int count;
+};
+
+static void commits_add(struct commits *c, struct str commit)
+{
+	if (c->count == 2 || (c->count == 1 && memcmp(c->found[0], commit.ptr, COMMIT_HEX) == 0))
+		return;
+	memcpy(c->found[c->count], commit.ptr, COMMIT_HEX);
+	c->found[c->count++][COMMIT_HEX] = 0;
+}
+
+static int add_pending_commit(void *ctx, struct str key, void *value)
+{
+	struct commits *c = ctx;
+
+	if (str_eq(key_repo(key), c->repo) && str_starts_with(key_a(key), c->prefix))
+		commits_add(c, key_a(key));
+	return 0;
+}
+
+static int add_commits_on_disk(struct conn *conn, struct commits *c)
+{
+	char low[COMMIT_TEXT], high[COMMIT_TEXT], commit[COMMIT_TEXT];
+	sqlite3_stmt *st = NULL;
+	int r = sql_start(conn, ST_FIND_COMMITS, &st);
+
+	if (r < 0)
+		return r;
+	memset(low, '0', COMMIT_HEX);
+	memset(high, 'f', COMMIT_HEX);
+	memcpy(low, c->prefix.ptr, c->prefix.len);
+	memcpy(high, c->prefix.ptr, c->prefix.len);
+	sql_bind_str(st, 1, c->repo);
+	sql_bind_commit(st, 2, low);
+	sql_bind_commit(st, 3, high);
+	while ((r = sql_row(conn, st)) > 0)
+		if (sql_copy_commit(st, 0, commit) == 0)
+			commits_add(c, (struct str){ commit, COMMIT_HEX });
+	sql_stop(st);
+	return r;
+}
+
+int index_find_commit(struct index *x, struct str repo, struct str prefix, char ret_commit[COMMIT_TEXT])
+{
+	struct commits c = { .repo = repo, .prefix = prefix };
+	struct conn *conn;
+	struct shard *s;
+	SCOPED_KEY k;
+	int r;
+
+	key_init(&k, ROW_COMMIT, repo, STR(""), STR("")); /* for its shard */
+	if (prefix.len < COMMIT_PREFIX_MIN || prefix.len > COMMIT_HEX || !str_is_lower_hex(prefix))
+		return -ENODATA;
+	/* memory before disk: what is committed between the two is seen twice, not missed */
+	s = &x->table.shards[k.shard];
+	shard_read(s);
+	(void)map_each(s->rows[ROW_COMMIT], add_pending_commit, &c);
+	shard_drop(s);
+	conn = readers_take(&x->readers);
+	if (!conn)
+		return -ENODATA;
+	r = add_commits_on_disk(conn, &c);
+	readers_give(&x->readers, conn);
+	if (r < 0 || c.count != 1)
+		return -ENODATA;
+	memcpy(ret_commit, c.found[0], COMMIT_TEXT);
+	return 0;
+}
+
+/* --- entries --- */
+
+bool index_tree_is_known(struct index *x, struct str repo, struct str commit)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	key_init(&k, ROW_TREE, repo, commit_key(commit), STR(""));
+	return k.a.len && find_row(x, &k, &v) > 0;
+}
+
+int index_find_entry(struct index *x, struct str repo, struct str commit, struct str path, struct content_id *ret_content)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	key_init(&k, ROW_ENTRY, repo, commit_key(commit), path);
+	if (!k.a.len)
+		return -ENODATA;
+	/* the second look, after the tree was seen to be known, finds what came with it */
+	if (find_row(x, &k, &v) == 0 && (!index_tree_is_known(x, repo, commit) || find_row(x, &k, &v) == 0))
+		return index_tree_is_known(x, repo, commit) ? -ENOENT : -ENODATA;
+	if (v.state == VALUE_ABSENT)
+		return -ENOENT;
+	*ret_content = v.content;
+	return 0;
+}
+
+/* Entries of one tree that are not on disk yet, in byte order. */
+struct fresh {
+	struct str repo, commit;
+	struct fresh_entry {
+		struct str path; /* owned */
+		enum value_state state;
+		struct content_id content;
+	} *at;           /* owned */
+	size_t count, room;
+};
+
+static int add_fresh(void *ctx, struct str key, void *value)
+{
+	struct fresh *f = ctx;
+	const struct row *row = value;
+	struct str path = key_b(key);
+
+	if (row->pins == 0 || !str_eq(key_repo(key), f->repo) || !str_eq(key_a(key), f->commit))
+		return 0;
+	if (f->count == f->room) {
+		f->room = f->room ? 2 * f->room : 64;
+		f->at = xrealloc(f->at, f->room * sizeof(*f->at));
+	}
+	f->at[f->count++] = (struct fresh_entry){
+		.path = { str_dup(path), path.len },
+		.state = row->value.state,
+		.content = row->value.content,
+	};
+	return 0;
+}
+
+static void fresh_done(struct fresh *f)
+{
+	for (size_t i = 0; i < f->count; i++)
+		free((char *)f->at[i].path.ptr);
+	free(f->at);
+}
+
+static int str_compare(struct str a, struct str b)
+{
+	size_t len = a.len < b.len ? a.len : b.len;
+	int order = len ? memcmp(a.ptr, b.ptr, len) : 0;
+
+	return order ? order : a.len < b.len ? -1 : a.len > b.len;
+}
+
+static int fresh_compare(const void *a, const void *b)
+{
+	return str_compare(((const struct fresh_entry *)a)->path, ((const struct fresh_entry *)b)->path);
+}
+
+static void fresh_collect(struct index *x, struct fresh *f)
+{
+	SCOPED_KEY k;
+	struct shard *s;
+
+	key_init(&k, ROW_ENTRY, f->repo, f->commit, STR("")); /* for its shard */
+	s = &x->table.shards[k.shard];
+	shard_read(s);
+	if (s->pinned_entries)
+		(void)map_each(s->rows[ROW_ENTRY], add_fresh, f);
+	shard_drop(s);
+	if (f->count)
+		qsort(f->at, f->count, sizeof(*f->at), fresh_compare);
+}
+
+struct walk {
+	int (*visit)(void *ctx, struct str path, const struct content_id *content);
+	void *ctx;
+	struct fresh fresh;
+	size_t next; /* of fresh */
+};
+
+static int walk_fresh(struct walk *w)
+{
+	const struct fresh_entry *e = &w->fresh.at[w->next++];
+
+	return e->state == VALUE_HELD ? w->visit(w->ctx, e->path, &e->content) : 0;
+}
+
+/* Both lists are in order; where both have a path, the fresh one counts. */
+static int walk_disk(struct walk *w, struct conn *c, sqlite3_stmt *st)
+{
+	int r, row;
+
+	while ((row = sql_row(c, st)) > 0) {
+		struct str path = sql_str(st, 0);
+		struct content_id content;
+		int order = 1;
+
+		while (w->next < w->fresh.count && (order = str_compare(w->fresh.at[w->next].path, path)) <= 0) {
+			r = walk_fresh(w);
+			if (r)
+				return r;
+			if (order == 0)
+				break;
+		}
+		if (order == 0)
+			continue;
+		if (content_from_columns(st, 1, 2, 3, &content) < 0)
+			return sql_error(c, SQLITE_CORRUPT);
+		r = w->visit(w->ctx, path, &content);
+		if (r)
+			return r;
+	}
+	return row;
+}
+
+static int walk_both(struct walk *w, struct conn *c)
+{
+	sqlite3_stmt *st = NULL;
+	int r = sql_start(c, ST_EACH_ENTRY, &st);
+
+	if (r < 0)
+		return r;
+	sql_bind_str(st, 1, w->fresh.repo);
+	sql_bind_commit(st, 2, w->fresh.commit.ptr);
+	r = walk_disk(w, c, st);
+	sql_stop(st);
+	while (r == 0 && w->next < w->fresh.count)
+		r = walk_fresh(w);
+	return r;
+}
+
+int index_tree_each(struct index *x, struct str repo, struct str commit,
+		    int (*visit)(void *ctx, struct str path, const struct content_id *content), void *ctx)
+{
+	struct walk w = { .visit = visit, .ctx = ctx, .fresh = { .repo = repo, .commit = commit } };
+	struct conn *c;
+	int r;
+
+	if (!index_tree_is_known(x, repo, commit))
+		return -ENODATA;
+	fresh_collect(x, &w.fresh);
+	c = readers_take(&x->readers);
+	r = c ? walk_both(&w, c) : -ENODATA;
+	if (c)
+		readers_give(&x->readers, c);
+	fresh_done(&w.fresh);
+	return r;
+}
+
+/* --- documents, blobs, rights --- */
+
+int index_find_doc(struct index *x, struct str repo, struct str key, struct doc *ret_doc)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	key_init(&k, ROW_DOC, repo, key, STR(""));
+	if (find_row(x, &k, &v) == 0)
+		return -ENODATA;
+	*ret_doc = *v.doc; /* its strings are the caller's from here on */
+	free(v.doc);
+	return 0;
+}
+
+static bool blob_is_stored(struct index *x, const struct digest *sha256)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	key_init(&k, ROW_BLOB, STR(""), (struct str){ (const char *)sha256->bytes, SHA256_BYTES }, STR(""));
+	return find_row(x, &k, &v) > 0;
+}
+
+int find_blob_of_git(struct index *x, const struct git_oid *git, struct digest *ret_sha256)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	key_init(&k, ROW_GIT, STR(""), (struct str){ (const char *)git->bytes, SHA1_BYTES }, STR(""));
+	if (find_row(x, &k, &v) == 0 || !blob_is_stored(x, &v.sha256))
+		return -ENODATA;
+	*ret_sha256 = v.sha256;
+	return 0;
+}
+
+int index_find_blob(struct index *x, const struct content_id *content, struct digest *ret_sha256)
+{
+	if (content_is_git(content))
+		return find_blob_of_git(x, &content->git, ret_sha256);
+	if (!blob_is_stored(x, &content->sha256))
+		return -ENODATA;
+	*ret_sha256 = content->sha256;
+	return 0;
+}
+
+static enum access_level find_right(struct index *x, enum row_kind kind, struct str repo, struct str subject, int64_t *ret_at)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	*ret_at = 0;
+	key_init(&k, kind, repo, subject, STR(""));
+	if (find_row(x, &k, &v) == 0)
+		return ACCESS_NONE;
+	*ret_at = v.access.at;
+	return v.access.level;
+}
+
+void index_find_access(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES], struct access_facts *ret_facts)
+{
+	static const uint8_t anonymous[SUBJECT_BYTES];
+	struct str who = { (const char *)subject, SUBJECT_BYTES };
+	int64_t denied_at;
+
+	ret_facts->public_level = find_right(x, ROW_PUBLIC, repo, STR(""), &ret_facts->public_at);
+	ret_facts->granted = ACCESS_NONE;
+	ret_facts->granted_at = 0;
+	if (memcmp(subject, anonymous, SUBJECT_BYTES) != 0)
+		ret_facts->granted = find_right(x, ROW_GRANT, repo, who, &ret_facts->granted_at);
+	(void)find_right(x, ROW_DENY, repo, who, &denied_at);
+	ret_facts->denied_at = denied_at >= ret_facts->granted_at ? denied_at : 0;
+}
+
+void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now)
+{
+	SCOPED_KEY k;
+	struct shard *s;
+	struct row *row;
+
+	key_init(&k, ROW_BLOB, STR(""), (struct str){ (const char *)sha256->bytes, SHA256_BYTES }, STR(""));
+	s = &x->table.shards[k.shard];
+	shard_read(s);
+	row = row_find(s, &k);
+	if (row && row->value.state == VALUE_HELD && atomic_load(&row->used_at) != now) {
+		atomic_store(&row->used_at, now);
+		atomic_store(&row->is_touched, true);
+	}
+	shard_drop(s);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * access - may this subject read this repo now (design P4)? Pure; truth table in tests/unit/test_policy.c.
+ *
+ * What counts, in this order:
+ *   a refusal        ends every grant and mark that is not newer than itself; while young it is the verdict
+ *   the public mark  for everybody; for an anonymous subject it is the only thing that counts
+ *   the own grant    for whoever has a token
+ * Without a proof that counts: ask upstream, or, when it cannot be asked, refuse.
+ */
+#include <assert.h>
+
+#include "policy/priv.h"
+
+#include "common/banned.h"
+
+/* On a tie the refusal wins: within one second nobody knows which came last. */
+static bool is_outdone_by_refusal(const struct access_facts *f, int64_t learnt_at)
+{
+	return f->denied_at != 0 && learnt_at <= f->denied_at;
+}
+
+static bool is_public_enough(const struct access_facts *f)
+{
+	return f->public_at != 0 && f->public_level >= f->wanted && !is_outdone_by_refusal(f, f->public_at);
+}
+
+static bool is_granted_enough(const struct access_facts *f)
+{
+	/* what anonymous requests may do is the public mark's to say, so that there is one place to take it away */
+	return !f->is_anonymous && f->granted_at != 0 && f->granted >= f->wanted &&
+	       !is_outdone_by_refusal(f, f->granted_at);
+}
+
+static enum access_verdict verdict_while_down(const struct access_facts *f)
+{
+	if (is_public_enough(f))
+		return ACCESS_ALLOW; /* open to all when last seen: any age */
+	if (f->offline_access == OFFLINE_GRANTS && is_granted_enough(f) &&
+	    policy_age_ms(f->granted_at, f->now) < f->offline_grace_ms)
+		return ACCESS_ALLOW;
+	return ACCESS_DENY; /* losing upstream never widens access */
+}
+
+static bool is_lately_refused(const struct access_facts *f)
+{
+	if (f->denied_at != 0 && f->denied_at >= f->granted_at && f->denied_at >= f->public_at)
+		return policy_age_ms(f->denied_at, f->now) < f->deny_ttl_ms;
+	/* a mark of "nothing" is upstream's refusal of the anonymous subject */
+	return f->is_anonymous && f->public_at != 0 && f->public_level == ACCESS_NONE &&
+	       policy_age_ms(f->public_at, f->now) < f->deny_ttl_ms;
+}
+
+static enum access_verdict verdict_while_up(const struct access_facts *f)
+{
+	if (is_public_enough(f) && policy_age_ms(f->public_at, f->now) < f->public_ttl_ms)
+		return ACCESS_ALLOW;
+	if (is_granted_enough(f) && policy_age_ms(f->granted_at, f->now) < f->grant_ttl_ms)
+		return ACCESS_ALLOW;
+	return is_lately_refused(f) ? ACCESS_DENY : ACCESS_PROBE;
+}
+
+enum access_verdict policy_access(const struct access_facts *f)
+{
+	assert(f->wanted == ACCESS_META || f->wanted == ACCESS_FILES);
+
+	if (policy_is_from_future(f->public_at, f->now) || policy_is_from_future(f->granted_at, f->now) ||
+	    policy_is_from_future(f->denied_at, f->now))
+		return f->upstream_is_down ? ACCESS_DENY : ACCESS_PROBE;
+	return f->upstream_is_down ? verdict_while_down(f) : verdict_while_up(f);
+}

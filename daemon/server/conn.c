@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server/conn - what we know of a client connection beside the library: who it is, how far its head is, how fast it reads.
+ *
+ * Life      conn_new() before the library hears of the socket -> STARTED -> requests -> CLOSED, just before the library
+ *           closes the descriptor: the tables forget it while the number is still ours.
+ * Promises  (1) a head is complete within head-timeout of its first byte, or the connection ends; the clock does not run
+ *               while an earlier request is being answered.
+ *           (2) a client that takes an answer slower than 4 KiB/s over a minute is cut (P14); waiting for upstream does
+ *               not count.
+ */
+#include "server/priv.h"
+
+#include "common/alloc.h"
+#include <arpa/inet.h>
+#include <assert.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+#include "common/banned.h"
+
+static void format_peer(const struct sockaddr_storage *from, char ret_text[CONN_PEER_MAX])
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
+	const char *text = NULL;
+
+	if (from->ss_family == AF_INET)
+		text = inet_ntop(AF_INET, &v4->sin_addr, ret_text, CONN_PEER_MAX);
+	else if (from->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		text = inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], ret_text, CONN_PEER_MAX);
+	else if (from->ss_family == AF_INET6)
+		text = inet_ntop(AF_INET6, &v6->sin6_addr, ret_text, CONN_PEER_MAX);
+	if (!text)
+		(void)snprintf(ret_text, CONN_PEER_MAX, "unix");
+}
+
+struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *from)
+{
+	struct conn *c = xcalloc(1, sizeof(*c));
+
+	c->loop = l;
+	c->fd = fd;
+	c->is_unix = from->ss_family == AF_UNIX;
+	list_init(&c->node);
+	list_init(&c->head_node);
+	head_check_init(&c->check);
+	format_peer(from, c->peer);
+	wire_add_conn(c);
+	return c;
+}
+
+static void count_connections(struct server *s, int by)
+{
+	unsigned left = atomic_fetch_add(&s->connections, (unsigned)by) + (unsigned)by;
+
+	metrics_gauge_add(s->metrics, METRIC_HTTP_CONNECTIONS, 0, by);
+	if (by < 0 && left == 0 && atomic_load(&s->is_draining))
+		(void)eventfd_write(s->empty_fd, 1); /* can only fail when it is full: then it is readable already */
+}
+
+/* The library shuts the socket's write side and closes it; with bytes unread that would be an RST. */
+static void linger_if_needed(struct conn *c)
+{
+	int unread = 0, fd;
+
+	if (!c->has_unread && (ioctl(c->fd, FIONREAD, &unread) < 0 || unread == 0))
+		return;
+	fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0)
+		linger_add(c->loop, fd);
+}
+
+static void start(struct conn *c, struct MHD_Connection *library)
+{
+	c->library = library;
+	list_add_tail(&c->loop->conns, &c->node);
+	count_connections(c->loop->server, 1);
+}
+
+static void end(struct conn *c)
+{
+	assert(!c->exchange); /* the library ends the request before the connection */
+	if (c->loop->adding == c)
+		c->loop->adding = NULL;
+	linger_if_needed(c);
+	wire_remove_conn(c);
+	list_remove(&c->node);
+	list_remove(&c->head_node);
+	count_connections(c->loop->server, -1);
+	free(c);
+}
+
+struct conn *conn_of(struct MHD_Connection *library)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(library, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	assert(info && info->socket_context);
+	return info->socket_context;
+}
+
+void conn_on_notify(void *cls, struct MHD_Connection *library, void **socket_context, enum MHD_ConnectionNotificationCode code)
+{
+	const union MHD_ConnectionInfo *info;
+
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		end(*socket_context);
+		*socket_context = NULL;
+		return;
+	}
+	info = MHD_get_connection_info(library, MHD_CONNECTION_INFO_CONNECTION_FD);
+	*socket_context = wire_find_conn(info->connect_fd);
+	assert(*socket_context); /* accept.c gave it to the library */
+	start(*socket_context, library);
+}
+
+bool conn_is_idle(const struct conn *c)
+{
+	return !c->exchange && !head_check_in_head(&c->check) && c->check.heads == c->ended;
+}
+
+void conn_note_head(struct conn *c)
+{
+	bool is_listed = !list_is_empty(&c->head_node);
+
+	if (!head_check_in_head(&c->check)) {
+		list_remove(&c->head_node);
+		return;
+	}
+	if (is_listed && c->head_number == c->check.heads)
+		return; /* still the same one */
+	list_remove(&c->head_node);
+	c->head_number = c->check.heads;
+	c->head_mono_ms = clock_mono_ms(c->loop->server->clock);
+	list_add_tail(&c->loop->heads, &c->head_node);
+}
+
+void conn_cut(struct conn *c)
+{
+	c->is_closing = true;
+	(void)shutdown(c->fd, SHUT_RDWR); /* the library is told by its epoll, or by the next call on the socket */
+}
+
+static void check_head(struct conn *c, uint64_t now_mono_ms)
+{
+	static const struct wire_refusal late = { 408, "Request Timeout", "The request head was not complete in time.", "head-timeout",
+						  REJECTED_TIMEOUT };
+
+	list_remove(&c->head_node);
+	if (c->check.heads != c->ended) { /* promise 1: it could not have been read yet */
+		c->head_mono_ms = now_mono_ms;
+		list_add_tail(&c->loop->heads, &c->head_node);
+		return;
+	}
+	refuse_conn(c, &late);
+	(void)shutdown(c->fd, SHUT_RD);
+}
+
+static void check_rate(struct conn *c, uint64_t now_mono_ms)
+{
+	struct exchange *x = c->exchange;
+	int queued = 0;
+	uint64_t acked;
+
+	if (!x || !x->is_queued)
+		return;
+	if (atomic_load(&x->park) != PARK_RUNNING || x->rate_mono_ms == 0)
+		x->rate_mono_ms = now_mono_ms; /* begins anew */
+	if (now_mono_ms - x->rate_mono_ms > 0 && now_mono_ms - x->rate_mono_ms < CONN_RATE_WINDOW_MS)
+		return;
+	/* what the kernel still holds, the client has not taken */
+	if (ioctl(c->fd, SIOCOUTQ, &queued) < 0 || queued < 0)
+		return;
+	acked = x->sent > (uint64_t)queued ? x->sent - (uint64_t)queued : 0;
+	if (now_mono_ms != x->rate_mono_ms && acked - x->rate_acked < CONN_RATE_MIN_BYTES_S * (CONN_RATE_WINDOW_MS / 1000)) {
+		log_info("server", "cut a client that reads too slowly", LOG_TEXT("client", c->peer),
+			 LOG_U64("bytes", acked - x->rate_acked), LOG_END);
+		metrics_add(c->loop->server->metrics, METRIC_HTTP_REJECTED, REJECTED_TIMEOUT, 0, 0, 1);
+		conn_cut(c);
+	}
+	x->rate_mono_ms = now_mono_ms;
+	x->rate_acked = acked;
+}
+
+void conn_tick(struct loop *l, uint64_t now_mono_ms)
+{
+	LIST_EACH(it, &l->heads) {
+		struct conn *c = LIST_ENTRY(it, struct conn, head_node);
+
+		if (now_mono_ms - c->head_mono_ms < l->server->head_timeout_ms)
+			break; /* oldest first */
+		check_head(c, now_mono_ms);
+	}
+	LIST_EACH(it, &l->conns)
+		check_rate(LIST_ENTRY(it, struct conn, node), now_mono_ms);
+}

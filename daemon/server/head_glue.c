@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server/head_glue - from the library's view of a request head to struct request: fields, Host, base, id, subject, body.
+ *
+ * Promises  (1) the token is in request->subject and nowhere else: not among the headers that handlers see.
+ *           (2) with server.public-url or server.hosts set, another Host is 421 before any routing (P07); not on unix
+ *               sockets, whose clients cannot be a web page.
+ */
+#include "server/priv.h"
+
+#include "common/alloc.h"
+#include "common/hash.h"
+#include <errno.h>
+#include <stdio.h>
+
+#include "common/banned.h"
+
+static enum MHD_Result take_field(void *ctx, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct headers *h = ctx;
+
+	/* the head check let only values through that headers_add takes */
+	(void)headers_add(h, str_from(name), str_trim(str_from(value ? value : "")));
+	return MHD_YES;
+}
+
+static void take_away_authorization(struct headers *h)
+{
+	for (size_t i = 0; i < h->count; i++)
+		if (str_eq_nocase(str_from(h->fields[i].name), STR("Authorization")))
+			secret_wipe(h->fields[i].value, strlen(h->fields[i].value));
+	headers_remove(h, STR("Authorization"));
+}
+
+static bool is_sane_id(struct str s)
+{
+	if (s.len == 0 || s.len >= sizeof(((struct request *)NULL)->id))
+		return false;
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char b = (unsigned char)s.ptr[i];
+
+		if (!((b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z') || (b >= '0' && b <= '9') || strchr("=;:_-", b)))
+			return false;
+	}
+	return true;
+}
+
+/* 16 hex digits that differ: a counter, mixed so that neighbours do not look alike (splitmix64). */
+static uint64_t next_id(struct loop *l)
+{
+	uint64_t z = l->id_seed += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+static void name_request(struct exchange *x)
+{
+	struct request *q = &x->request;
+	struct str given = request_header(q, STR("X-Request-Id"));
+
+	if (!is_sane_id(given))
+		given = request_header(q, STR("X-Amzn-Trace-Id")); /* what huggingface_hub sends */
+	if (is_sane_id(given))
+		(void)snprintf(q->id, sizeof(q->id), "%.*s", STR_ARGS(given));
+	else
+		(void)snprintf(q->id, sizeof(q->id), "%016llx", (unsigned long long)next_id(x->conn->loop));
+}
+
+static void name_base(struct exchange *x)
+{
+	const struct server *s = x->conn->loop->server;
+	struct request *q = &x->request;
+	struct str host = request_header(q, STR("Host"));
+
+	q->host = host.len ? str_dup(host) : xstrdup(s->address); /* HTTP/1.0 may leave it out */
+	q->base = s->public_url ? xstrdup(s->public_url) : xasprintf("http://%s", q->host);
+}
+
+static bool host_is_served(const struct exchange *x)
+{
+	const struct server *s = x->conn->loop->server;
+	struct str host = str_from(x->request.host), name = host;
+
+	if (!s->hosts || x->conn->is_unix)
+		return true;
+	for (size_t i = host.len; i > 0 && host.ptr[i - 1] != ']'; i--)
+		if (host.ptr[i - 1] == ':')
+			name.len = i - 1;
+	for (char **served = s->hosts; *served; served++)
+		if (str_eq_nocase(host, str_from(*served)) || str_eq_nocase(name, str_from(*served)))
+			return true;
+	return false;
+}
+
+static void read_body_size(struct request *q)
+{
+	uint64_t size = 0;
+
+	if (request_header(q, STR("Transfer-Encoding")).ptr)
+		q->body_bytes = -1;
+	else if (parse_u64(request_header(q, STR("Content-Length")), &size) == 0)
+		q->body_bytes = (int64_t)size; /* at most 18 digits: the head check */
+}
+
+static int refuse(struct exchange *x, int status, const char *sentence)
+{
+	reply_text(&x->reply, status, "text/plain; charset=utf-8", str_from(sentence));
+	x->reply.close = true;
+	return 1;
+}
+
+int glue_read_head(struct exchange *x, const char *method, const char *version)
+{
+	struct server *s = x->conn->loop->server;
+	struct request *q = &x->request;
+
+	q->method = xstrdup(method);
+	q->is_head = strcmp(method, "HEAD") == 0;
+	q->is_http10 = strcmp(version, "HTTP/1.0") == 0;
+	q->client = xstrdup(x->conn->peer);
+	(void)MHD_get_connection_values(x->conn->library, MHD_HEADER_KIND, take_field, &q->headers);
+	read_body_size(q);
+	name_request(x);
+	name_base(x);
+	q->has_valid_subject = auth_subject(s->auth, &q->headers, &q->subject) == 0;
+	take_away_authorization(&q->headers);
+	if (!host_is_served(x)) {
+		metrics_add(s->metrics, METRIC_HTTP_REJECTED, REJECTED_HOST, 0, 0, 1);
+		return refuse(x, 421, "This cache does not serve that Host. Use the address it was set up with (server.public-url, "
+			      "server.hosts).\n");
+	}
+	if (!q->has_valid_subject)
+		return refuse(x, 400, "The Authorization field is malformed, repeated or too long.\n");
+	return 0;
+}

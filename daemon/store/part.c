@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store/part - a partial blob while it is open.
+ *
+ * Owns      its file in incoming/, what is known to be held, its reservation.
+ * Never     calls bytes held that were not written through it or listed in a map whose bytes were synced: the blocks of a
+ *           preallocated file are no proof of anything.
+ * Threads   part_write, part_set_validator, part_reset: fetch. Checkpoints, finish: keeper. The rest any.
+ * Life      OPEN -> LEAVING (finish, drop or the last unref is at work; who wants the same content waits) -> GONE.
+ * Promises  (1) the reservation is given back exactly once, by part_end_leaving(), or by store_open_part() when it fails.
+ *           (2) a part whose sync failed holds nothing any more, takes nothing, and is deleted.
+ */
+#include "store/priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "common/alloc.h"
+#include "common/path.h"
+
+#include "common/banned.h"
+
+void part_key_of(const struct content_id *id, char ret_key[PART_KEY_TEXT])
+{
+	ret_key[0] = id->kind == CONTENT_LFS ? 's' : 'g';
+	ret_key[1] = '-';
+	content_id_hex(id, ret_key + 2);
+}
+
+/* --- opening --- */
+
+static int open_part_file(struct store *s, const char *name)
+{
+	int fd = fs_open(s->incoming_fd, name, O_RDWR | O_CREAT | O_NONBLOCK, 0600);
+
+	/* read only: a run was cut off while it gave the file its name */
+	if (fd == -EACCES && fchmodat(s->incoming_fd, name, 0600, 0) == 0)
+		fd = fs_open(s->incoming_fd, name, O_RDWR | O_NONBLOCK, 0);
+	if ((fd == -EMFILE || fd == -ENFILE) && blobs_shed(s))
+		fd = fs_open(s->incoming_fd, name, O_RDWR | O_CREAT | O_NONBLOCK, 0600);
+	return fd == -ENFILE ? -EMFILE : fd;
+}
+
+/* Room is taken now, so that a full disk is known before the first byte is asked for. */
+static int allocate(int fd, uint64_t size, bool *ret_is_allocated)
+{
+	int r;
+
+	if (size > INT64_MAX)
+		return -ENOSPC;
+	*ret_is_allocated = false;
+	if (size == 0)
+		return 0;
+	do
+		r = fallocate(fd, 0, 0, (off_t)size);
+	while (r < 0 && errno == EINTR);
+	if (r == 0) {
+		*ret_is_allocated = true;
+		return 0;
+	}
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return errno == EFBIG ? -ENOSPC : -errno;
+	return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+/* The map goes first: it must never speak of bytes that are not there. */
+static int start_empty(struct store *s, int fd, const char *key, uint64_t size, struct part_map *ret_map)
+{
+	char name[INCOMING_NAME_TEXT];
+	int r;
+
+	*ret_map = (struct part_map){ .size = size, .validator = xstrdup("") };
+	part_file_name(key, ".map", name);
+	r = fs_unlink(s->incoming_fd, name);
+	if (r < 0)
+		return r;
+	return ftruncate(fd, 0) < 0 ? -errno : 0;
+}
+
+/* What a former run left, as far as its map vouches for it. Anything else is emptied. */
+static int resume(struct store *s, int fd, const char *key, uint64_t size, struct part_map *ret_map)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EIO;
+	if (size == 0 || (uint64_t)st.st_size != size)
+		return start_empty(s, fd, key, size, ret_map);
+	r = part_map_load(s, key, ret_map);
+	if (r == 0 && ret_map->size == size)
+		return 0;
+	if (r == 0)
+		part_map_done(ret_map);
+	else if (r != -ENODATA && r != -EBADMSG)
+		return r;
+	return start_empty(s, fd, key, size, ret_map);
+}
+
+static struct part *part_new(struct store *s, const struct content_id *want, int fd, struct part_map *map)
+{
+	struct part *p = xcalloc(1, sizeof(*p));
+
+	p->store = s;
+	p->id = *want;
+	part_key_of(want, p->key);
+	p->fd = fd;
+	p->refs = 1;
+	lock_init(&p->lock, LOCK_STORE);
+	p->held = map->held;
+	p->validator = map->validator;
+	p->has_map = p->held.count > 0;
+	*map = (struct part_map){ .size = 0 };
+	return p;
+}
+
+static void part_free(struct part *p)
+{
+	(void)close(p->fd);
+	ranges_done(&p->held);
+	free(p->validator);
+	lock_done(&p->lock);
+	free(p);
+}
+
+/* Into the books: the reservation takes the place of what the idle file was charged with. */
+static void publish(struct part *p)
+{
+	struct store *s = p->store;
+
+	atomic_fetch_add_explicit(&s->held_bytes, p->held.bytes, memory_order_relaxed);
+	lock_take(&s->lock);
+	idle_part_take_locked(s, p->key);
+	(void)map_put(s->parts, str_from(p->key), p);
+	if (p->is_allocated)
+		s->allocated += file_charge(p->id.size);
+	store_show_locked(s);
+	lock_drop(&s->lock);
+}
+
+static int open_claimed(struct store *s, const struct content_id *want, const char *key, struct part **ret_part)
+{
+	char name[INCOMING_NAME_TEXT];
+	SCOPED_PART_MAP map = { .size = 0 };
+	SCOPED_FD int fd = -1;
+	bool is_allocated;
+	struct part *p;
+	int r;
+
+	part_file_name(key, ".part", name);
+	fd = open_part_file(s, name);
+	if (fd < 0)
+		return fd;
+	r = resume(s, fd, key, want->size, &map);
+	if (r == 0)
+		r = allocate(fd, want->size, &is_allocated);
+	if (r < 0) {
+		/* bytes that are held, or may be, stay, and stay in the books as they were */
+		if (!map.held.count && r != -EMFILE) {
+			lock_take(&s->lock);
+			idle_part_take_locked(s, key);
+			lock_drop(&s->lock);
+			(void)part_unlink(s, key);
+		}
+		return r;
+	}
+	p = part_new(s, want, TAKE_FD(fd), &map);
+	p->is_allocated = is_allocated;
+	publish(p);
+	*ret_part = p;
+	return 0;
+}
+
+/* Waits for one that is leaving: its map is being saved, or its name given. */
+static int claim_key(struct store *s, struct str key)
+{
+	SCOPED_LOCK(&s->lock);
+
+	for (;;) {
+		struct part *p = map_get(s->parts, key);
+
+		if (p && p->state == PART_OPEN)
+			return -EBUSY;
+		if (!p && claim_try_locked(s, key))
+			return 0;
+		(void)pthread_cond_wait(&s->freed, &s->lock.mutex);
+	}
+}
+
+int store_open_part(struct store *s, const struct content_id *want, struct part **ret_part)
+{
+	char key[PART_KEY_TEXT];
+	int r;
+
+	part_key_of(want, key);
+	r = claim_key(s, str_from(key));
+	if (r == 0) {
+		r = open_claimed(s, want, key, ret_part);
+		claim_drop(s, str_from(key));
+	}
+	if (r < 0)
+		store_unreserve(s, want->size);
+	return store_error(s, r);
+}
+
+/* --- references and the end --- */
+
+struct part *part_ref(struct part *p)
+{
+	SCOPED_LOCK(&p->store->lock);
+
+	assert(p->refs > 0);
+	p->refs++;
+	return p;
+}
+
+static void close_writes(struct part *p)
+{
+	SCOPED_LOCK(&p->lock);
+
+	p->is_closed = true;
+}
+
+bool part_begin_leaving(struct part *p)
+{
+	bool is_first;
+
+	lock_take(&p->store->lock);
+	is_first = p->state == PART_OPEN;
+	if (is_first)
+		p->state = PART_LEAVING;
+	lock_drop(&p->store->lock);
+	if (is_first)
+		close_writes(p);
+	return is_first;
+}
+
+static uint64_t held_bytes(struct part *p)
+{
+	SCOPED_LOCK(&p->lock);
+
+	return p->held.bytes;
+}
+
+void part_end_leaving(struct part *p, uint64_t used, uint64_t kept_charge)
+{
+	struct store *s = p->store;
+
+	atomic_fetch_sub_explicit(&s->held_bytes, held_bytes(p), memory_order_relaxed);
+	lock_take(&s->lock);
+	assert(p->state == PART_LEAVING);
+	p->state = PART_GONE;
+	(void)map_take(s->parts, str_from(p->key));
+	room_unreserve_locked(s, p->id.size);
+	if (p->is_allocated)
+		s->allocated -= file_charge(p->id.size);
+	room_add_used_locked(s, used);
+	if (kept_charge)
+		idle_part_add_locked(s, p->key, kept_charge, clock_wall_s(s->clock));
+	(void)pthread_cond_broadcast(&s->freed);
+	lock_drop(&s->lock);
+}
+
+/* Is there, on disk, all that a later run needs to go on from here? */
+static bool save_for_later(struct part *p)
+{
+	bool is_empty, is_stale, is_broken, has_map;
+
+	lock_take(&p->lock);
+	is_empty = p->held.bytes == 0;
+	is_broken = p->is_broken;
+	is_stale = p->is_map_stale;
+	lock_drop(&p->lock);
+	if (is_empty || is_broken)
+		return false;
+	if (is_stale)
+		(void)part_map_save(p); /* if it fails the older map is true as far as it goes */
+	lock_take(&p->lock);
+	has_map = p->has_map && !p->is_broken;
+	lock_drop(&p->lock);
+	return has_map;
+}
+
+static void retire(struct part *p)
+{
+	uint64_t charge = 0;
+
+	close_writes(p);
+	if (save_for_later(p))
+		charge = part_punch(p->fd, &p->held, p->id.size);
+	else
+		(void)part_unlink(p->store, p->key); /* recovery removes what stays */
+	part_end_leaving(p, 0, charge);
+}
+
+struct part *part_unref(struct part *p)
+{
+	bool is_last, is_open;
+
+	if (!p)
+		return NULL;
+	lock_take(&p->store->lock);
+	assert(p->refs > 0);
+	is_last = --p->refs == 0;
+	is_open = p->state == PART_OPEN;
+	if (is_last && is_open)
+		p->state = PART_LEAVING;
+	lock_drop(&p->store->lock);
+	if (!is_last)
+		return NULL;
+	if (is_open)
+		retire(p);
+	part_free(p);
+	return NULL;
+}
+
+void part_drop(struct part *p)
+{
+	if (!part_begin_leaving(p))
+		return;
+	(void)part_unlink(p->store, p->key); /* recovery removes what stays */
+	part_end_leaving(p, 0, 0);
+}
+
+/* --- bytes --- */
+
+int part_fd(const struct part *p)
+{
+	return p->fd;
+}
+
+static void note_dirty_locked(struct part *p, struct byte_range range)
+{
+	if (p->dirty_bytes == 0 || range.first < p->dirty_first)
+		p->dirty_first = range.first;
+	if (p->dirty_bytes == 0 || range.end > p->dirty_end)
+		p->dirty_end = range.end;
+	p->dirty_bytes += range.end - range.first;
+	p->unmapped_bytes += range.end - range.first;
+	p->is_map_stale = true;
+}
+
+static int hold(struct part *p, struct byte_range range)
+{
+	uint64_t before;
+	SCOPED_LOCK(&p->lock);
+
+	if (p->is_closed || p->is_broken)
+		return -EIO;
+	before = p->held.bytes;
+	ranges_add(&p->held, range);
+	atomic_fetch_add_explicit(&p->store->held_bytes, p->held.bytes - before, memory_order_relaxed);
+	note_dirty_locked(p, range);
+	return 0;
+}
+
+static bool takes_writes(struct part *p)
+{
+	SCOPED_LOCK(&p->lock);
+
+	return !p->is_closed && !p->is_broken;
+}
+
+int part_write(struct part *p, uint64_t offset, const void *bytes, size_t len)
+{
+	int r;
+
+	if (offset > p->id.size || len > p->id.size - offset)
+		return -EINVAL; /* upstream sent more than it promised */
+	if (!takes_writes(p))
+		return -EIO;
+	r = fs_pwrite_all(p->fd, bytes, len, offset);
+	if (r < 0)
+		return r == -EDQUOT ? -ENOSPC : store_error(p->store, r);
+	return hold(p, (struct byte_range){ offset, offset + len });
+}
+
+uint64_t part_held_from(struct part *p, uint64_t offset)
+{
+	SCOPED_LOCK(&p->lock);
+
+	return p->is_broken ? 0 : ranges_held_from(&p->held, offset);
+}
+
+bool part_next_gap(struct part *p, uint64_t offset, struct byte_range *ret_gap)
+{
+	SCOPED_LOCK(&p->lock);
+
+	return ranges_next_gap(&p->held, offset, p->id.size, ret_gap);
+}
+
+bool part_is_complete(struct part *p)
+{
+	struct byte_range gap;
+
+	return !part_next_gap(p, 0, &gap);
+}
+
+bool part_is_broken(struct part *p)
+{
+	SCOPED_LOCK(&p->lock);
+
+	return p->is_broken;
+}
+
+void part_set_validator(struct part *p, struct str validator)
+{
+	SCOPED_LOCK(&p->lock);
+
+	if (validator.len > VALIDATOR_MAX)
+		validator = STR(""); /* not worth keeping: it is resumed by its object id */
+	if (str_eq(str_from(p->validator), validator))
+		return;
+	free(p->validator);
+	p->validator = str_dup(validator);
+	p->is_map_stale = true;
+}
+
+struct str part_validator(const struct part *p)
+{
+	return str_from(p->validator);
+}
+
+/* --- checkpoints --- */
+
+bool part_wants_checkpoint(const struct part *p)
+{
+	struct part *q = (struct part *)p; /* to lock is to write, for C; the part stays as it is */
+	SCOPED_LOCK(&q->lock);
+
+	return !q->is_closed && !q->is_broken && q->dirty_bytes >= WRITEBACK_STEP;
+}
+
+int part_checkpoint(struct part *p)
+{
+	uint64_t first, len;
+	bool wants_map;
+
+	lock_take(&p->lock);
+	first = p->dirty_first;
+	len = p->dirty_bytes ? p->dirty_end - p->dirty_first : 0;
+	p->dirty_bytes = 0;
+	wants_map = p->unmapped_bytes >= MAP_STEP;
+	if (p->is_closed || p->is_broken)
+		len = 0, wants_map = false;
+	lock_drop(&p->lock);
+	/* an error shows again in the sync that follows */
+	if (len)
+		(void)sync_file_range(p->fd, (off_t)first, (off_t)len, SYNC_FILE_RANGE_WRITE);
+	return wants_map ? part_map_save(p) : 0;
+}
+
+static void forget_held(struct part *p)
+{
+	SCOPED_LOCK(&p->lock);
+
+	atomic_fetch_sub_explicit(&p->store->held_bytes, p->held.bytes, memory_order_relaxed);
+	ranges_done(&p->held);
+	free(p->validator);
+	p->validator = xstrdup("");
+	p->dirty_bytes = p->unmapped_bytes = 0;
+	p->is_map_stale = true;
+	p->has_map = false;
+	p->resets++;
+}
+
+int part_reset(struct part *p)
+{
+	char name[INCOMING_NAME_TEXT];
+	bool is_allocated;
+	int r;
+
+	forget_held(p);
+	/* Not synced: a crash that brings the map back finds bytes that fail their digest, no worse. */
+	part_file_name(p->key, ".map", name);
+	r = fs_unlink(p->store->incoming_fd, name);
+	if (r == 0 && ftruncate(p->fd, 0) < 0)
+		r = -errno;
+	if (r == 0)
+		r = allocate(p->fd, p->id.size, &is_allocated);
+	if (r == 0)
+		return 0;
+	lock_take(&p->lock);
+	p->is_broken = true;
+	lock_drop(&p->lock);
+	return r == -EDQUOT ? -ENOSPC : store_error(p->store, r);
+}

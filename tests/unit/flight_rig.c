@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flight_rig - see the header. The keeper's part is played on the work thread that calls, or by the test.
+ */
+#include "flight_rig.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/path.h"
+#include "metrics/metrics.h"
+
+uint64_t rig_now_us(void)
+{
+	return clock_mono_us(&clock_system);
+}
+
+void rig_sleep_ms(unsigned ms)
+{
+	struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+/* --- what main would introduce ---------------------------------------------------------------------------------- */
+
+static int name_part(struct rig *r, struct part *part, const struct blob_meta *meta)
+{
+	int error = atomic_load(&r->name_error);
+
+	if (error == 0)
+		error = store_finish_part(r->store, part, meta);
+	atomic_fetch_add(&r->named, 1);
+	return error;
+}
+
+static void on_verified(void *ctx, struct part *part, const struct content_id *id, const struct blob_meta *meta,
+			void (*done)(void *done_ctx, int error), void *done_ctx)
+{
+	struct rig *r = ctx;
+
+	assert(content_id_eq(id, &r->id));
+	atomic_fetch_add(&r->verified, 1);
+	if (!atomic_load(&r->holds_names)) {
+		done(done_ctx, name_part(r, part, meta));
+		return;
+	}
+	pthread_mutex_lock(&r->lock);
+	r->held_part = part_ref(part);
+	r->held_meta = *meta;
+	r->held_done = done;
+	r->held_ctx = done_ctx;
+	pthread_mutex_unlock(&r->lock);
+}
+
+bool rig_name(struct rig *r)
+{
+	struct part *part;
+
+	pthread_mutex_lock(&r->lock);
+	part = r->held_part;
+	r->held_part = NULL;
+	pthread_mutex_unlock(&r->lock);
+	if (!part)
+		return false;
+	r->held_done(r->held_ctx, name_part(r, part, &r->held_meta));
+	(void)part_unref(part);
+	return true;
+}
+
+static void on_need_room(void *ctx, uint64_t bytes, void (*done)(void *done_ctx, int error), void *done_ctx)
+{
+	struct rig *r = ctx;
+
+	assert(bytes > 0);
+	atomic_fetch_add(&r->room_calls, 1);
+	if (atomic_load(&r->has_room_after_call)) {
+		store_unreserve(r->store, 1 * MIB); /* what the test had taken */
+		done(done_ctx, 0);
+	} else {
+		done(done_ctx, -ENOSPC);
+	}
+}
+
+static void on_checkpoint(void *ctx, struct part *part)
+{
+	struct rig *r = ctx;
+
+	atomic_fetch_add(&r->checkpoints, 1);
+	(void)part_checkpoint(part);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+void rig_open(struct rig *r)
+{
+	struct store_opts store_opts = { .path = r->dir, .size_max = r->store_max, .metrics = r->metrics,
+					 .clock = &clock_system };
+	struct fetch_opts fetch_opts = { .hub_url = upstream_url(&r->up), .redirect_hosts = (const char *const[]){ NULL },
+					 .user_agent = "hfcached-test", .connect_timeout_ms = 2000, .metrics = r->metrics,
+					 .clock = &clock_system };
+	struct flights_opts flights_opts = { .metrics = r->metrics, .clock = &clock_system, .on_verified = on_verified,
+					     .on_need_room = on_need_room, .on_checkpoint = on_checkpoint, .ctx = r };
+	const char *reason;
+
+	if (store_open(&store_opts, &r->store, &reason) < 0 || fetch_new(&fetch_opts, &r->fetch) < 0)
+		abort();
+	r->work = work_new(2, "work");
+	flights_opts.fetch = r->fetch;
+	flights_opts.store = r->store;
+	flights_opts.work = r->work;
+	r->flights = flights_new(&flights_opts);
+}
+
+void rig_close(struct rig *r)
+{
+	flights_free(r->flights);
+	fetch_free(r->fetch);
+	work_free(r->work);
+	store_close(r->store);
+}
+
+void rig_start(struct rig *r, uint64_t size)
+{
+	const char *tmp = getenv("TMPDIR");
+	uint32_t x = 2463534242u;
+	struct digest sha256;
+
+	*r = (struct rig){ .store_max = r->store_max };
+	pthread_mutex_init(&r->lock, NULL);
+	(void)snprintf(r->dir, sizeof(r->dir), "%s/flightXXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
+	if (!mkdtemp(r->dir))
+		abort();
+	r->bytes = malloc(size);
+	assert(r->bytes);
+	for (uint64_t i = 0; i < size; i++) {
+		x ^= x << 13;
+		x ^= x >> 17;
+		x ^= x << 5;
+		r->bytes[i] = (unsigned char)x;
+	}
+	sha256_of(r->bytes, size, &sha256);
+	r->id = (struct content_id){ .kind = CONTENT_LFS, .sha256 = sha256, .size = size };
+	r->up.bytes = r->bytes;
+	r->up.size = size;
+	r->up.hub_retry_after_s = -1;
+	content_id_hex(&r->id, r->up.id_hex);
+	upstream_start(&r->up);
+	r->metrics = metrics_new();
+	rig_open(r);
+}
+
+void rig_stop(struct rig *r)
+{
+	char command[128];
+
+	rig_close(r);
+	metrics_free(r->metrics);
+	upstream_stop(&r->up);
+	(void)snprintf(command, sizeof(command), "rm -rf '%s'", r->dir);
+	if (system(command) != 0)
+		abort();
+	pthread_mutex_destroy(&r->lock);
+	free(r->bytes);
+}
+
+bool rig_is_stored(struct rig *r)
+{
+	struct blob *blob;
+
+	if (store_open_blob(r->store, &r->id.sha256, &blob) < 0)
+		return false;
+	(void)blob_unref(blob);
+	return true;
+}
+
+/* --- clients ---------------------------------------------------------------------------------------------------- */
+
+struct bell {
+	struct waiter waiter;
+	pthread_mutex_t lock;
+	pthread_cond_t rung;
+	bool is_rung;
+};
+
+static void ring(struct waiter *w)
+{
+	struct bell *b = (struct bell *)((char *)w - offsetof(struct bell, waiter));
+
+	pthread_mutex_lock(&b->lock);
+	b->is_rung = true;
+	pthread_cond_signal(&b->rung);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* false after 70 s: longer than any reader may be kept waiting. */
+static bool sleep_until_rung(struct reader *reader, uint64_t offset)
+{
+	struct bell b = { .is_rung = false };
+	struct timespec until;
+	bool is_rung;
+
+	waiter_init(&b.waiter, ring);
+	pthread_mutex_init(&b.lock, NULL);
+	pthread_cond_init(&b.rung, NULL);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 70;
+	if (reader_wait(reader, offset, &b.waiter)) {
+		pthread_mutex_lock(&b.lock);
+		while (!b.is_rung && pthread_cond_timedwait(&b.rung, &b.lock, &until) == 0)
+			;
+		pthread_mutex_unlock(&b.lock);
+		waiter_cancel(&b.waiter);
+		is_rung = b.is_rung;
+	} else {
+		is_rung = true;
+	}
+	pthread_cond_destroy(&b.rung);
+	pthread_mutex_destroy(&b.lock);
+	return is_rung;
+}
+
+int client_join(struct client *c, struct reader **ret_reader)
+{
+	struct flight_source source = { .target = STR("/acme/pub/resolve/" UPSTREAM_COMMIT "/model.bin"),
+					.commit = STR(UPSTREAM_COMMIT), .label = STR("models/acme/pub model.bin") };
+	SCOPED(secret_unref) struct secret *token = c->token ? secret_new(str_from(c->token)) : NULL;
+
+	source.token = token;
+	if (c->range.end == 0)
+		c->range.end = c->rig->id.size;
+	return flight_join(c->rig->flights, &c->rig->id, &source, c->range, c->is_open, ret_reader);
+}
+
+int client_wait_started(struct client *c, struct reader *reader)
+{
+	int r;
+
+	while ((r = reader_started(reader)) == -EAGAIN)
+		if (!sleep_until_rung(reader, c->range.first))
+			return -ETIME;
+	return r;
+}
+
+static void read_all(struct client *c, struct reader *reader)
+{
+	unsigned char *piece = malloc(1 * MIB);
+	uint64_t at = c->range.first;
+
+	assert(piece);
+	c->is_right = true;
+	while (at < c->range.end && (!c->leave_after || c->got < c->leave_after)) {
+		int64_t ready = reader_ready(reader, at);
+		ssize_t n;
+
+		if (ready < 0) {
+			c->error = (int)ready;
+			break;
+		}
+		if (ready == 0) {
+			if (sleep_until_rung(reader, at))
+				continue;
+			c->error = -ETIME;
+			break;
+		}
+		n = pread(reader_fd(reader), piece, ready < (int64_t)MIB ? (size_t)ready : MIB, (off_t)at);
+		if (n <= 0) {
+			c->is_right = false;
+			break;
+		}
+		if (!c->first_us)
+			c->first_us = rig_now_us();
+		c->is_right &= memcmp(piece, c->rig->bytes + at, (size_t)n) == 0;
+		at += (uint64_t)n;
+		c->got += (uint64_t)n;
+	}
+	free(piece);
+}
+
+void client_run(struct client *c)
+{
+	SCOPED(reader_free) struct reader *reader = NULL;
+
+	c->join_error = client_join(c, &reader);
+	if (c->join_error < 0)
+		return;
+	c->has_joined = reader_has_joined(reader);
+	c->start_error = client_wait_started(c, reader);
+	c->started_us = rig_now_us();
+	c->status = reader_upstream_status(reader);
+	if (c->start_error == 0)
+		read_all(c, reader);
+	c->done_us = rig_now_us();
+}
+
+static void *client_thread(void *arg)
+{
+	client_run(arg);
+	return NULL;
+}
+
+void client_begin(struct client *c)
+{
+	pthread_create(&c->thread, NULL, client_thread, c);
+}
+
+void client_end(struct client *c)
+{
+	pthread_join(c->thread, NULL);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flight_rig - a real store, fetch and work threads around the flights under test, and clients that read as a server does.
+ */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "flight/flight.h"
+#include "scripted_upstream.h"
+
+#define KIB (1ull << 10)
+#define MIB (1ull << 20)
+
+struct rig {
+	struct upstream up;
+	unsigned char *bytes;
+	struct content_id id;
+	char dir[64];
+	struct metrics *metrics;
+	struct fetch *fetch;
+	struct store *store;
+	struct work *work;
+	struct flights *flights;
+	atomic_uint verified, named, checkpoints, room_calls;
+	atomic_bool holds_names;   /* on_verified keeps the answer until rig_name() */
+	atomic_int name_error;     /* instead of naming */
+	atomic_bool has_room_after_call;
+	uint64_t store_max;
+
+	pthread_mutex_t lock;
+	struct part *held_part;    /* guarded by lock */
+	struct blob_meta held_meta;
+	void (*held_done)(void *ctx, int error);
+	void *held_ctx;
+};
+void rig_start(struct rig *r, uint64_t size);
+/* The rooms alone, on the same store: another run of the daemon. */
+void rig_open(struct rig *r);
+void rig_close(struct rig *r);
+void rig_stop(struct rig *r);
+/* Gives the name that on_verified asked for. Returns false if it was not asked yet. */
+bool rig_name(struct rig *r);
+bool rig_is_stored(struct rig *r);
+uint64_t rig_now_us(void);
+void rig_sleep_ms(unsigned ms);
+/* Until the condition holds, at most 10 s; false then. */
+#define RIG_WAIT(condition) ({ \
+	bool holds_ = false; \
+	for (int i_ = 0; i_ < 1000 && !(holds_ = (condition)); i_++) \
+		rig_sleep_ms(10); \
+	holds_; })
+
+struct client {
+	struct rig *rig;
+	struct byte_range range;
+	bool is_open;
+	const char *token;     /* Authorization, or NULL */
+	uint64_t leave_after;  /* stops reading after so many bytes; 0: never */
+	/* results */
+	int join_error, start_error, error, status;
+	bool has_joined, is_right;
+	uint64_t got;
+	uint64_t started_us, first_us, done_us;
+	pthread_t thread;
+};
+int client_join(struct client *c, struct reader **ret_reader);
+/* Waits as a server does. Returns reader_started()'s last word; -ETIME after 30 s. */
+int client_wait_started(struct client *c, struct reader *reader);
+void client_run(struct client *c);
+void client_begin(struct client *c); /* in a thread */
+void client_end(struct client *c);

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flight: one transfer for many readers, windows, tails, ends. Real sockets, a real store; upstream behaves.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "common/log.h"
+#include "flight_rig.h"
+#include "metrics/metrics.h"
+
+#define READERS 8
+
+static void assert_all_right(const struct client *c, uint64_t bytes)
+{
+	assert_int_equal(c->join_error, 0);
+	assert_int_equal(c->start_error, 0);
+	assert_int_equal(c->error, 0);
+	assert_true(c->is_right);
+	assert_int_equal(c->got, bytes);
+}
+
+static void one_reader_gets_the_bytes_and_the_file_is_stored(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r };
+
+	rig_start(&r, 3 * MIB + 17);
+	client_run(&c);
+	assert_all_right(&c, 3 * MIB + 17);
+	assert_false(c.has_joined);
+	assert_true(rig_is_stored(&r));
+	assert_int_equal(r.up.sent, 3 * MIB + 17);
+	assert_int_equal(r.up.calls, 2); /* the Hub, the storage */
+	assert_false(r.up.call[1].is_ranged);
+	assert_int_equal(metrics_value(r.metrics, METRIC_FILLS, 0, 0, 0), 1);
+	assert_true(RIG_WAIT((int64_t)metrics_value(r.metrics, METRIC_FILLS_IN_FLIGHT, 0, 0, 0) == 0));
+	rig_stop(&r);
+}
+
+static void sizes_around_the_held_back_tail_are_right(void **state)
+{
+	uint64_t sizes[] = { 1, 2, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 512 * KIB + 1, MIB };
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct rig r = { 0 };
+		struct client c = { .rig = &r };
+
+		rig_start(&r, sizes[i]);
+		client_run(&c);
+		assert_all_right(&c, sizes[i]);
+		assert_true(rig_is_stored(&r));
+		rig_stop(&r);
+	}
+}
+
+static void git_files_are_checked_by_their_git_id(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r };
+	struct digest sha256;
+	struct blob *blob;
+
+	rig_start(&r, 10000);
+	sha256 = r.id.sha256;
+	r.id = (struct content_id){ .kind = CONTENT_GIT, .size = 10000 };
+	git_oid_of(r.bytes, 10000, &r.id.git);
+	content_id_hex(&r.id, r.up.id_hex);
+	client_run(&c);
+	assert_all_right(&c, 10000);
+	assert_int_equal(store_open_blob(r.store, &sha256, &blob), 0);
+	(void)blob_unref(blob);
+	rig_stop(&r);
+}
+
+static void eight_readers_share_one_transfer_and_see_the_first_byte_at_once(void **state)
+{
+	struct rig r = { 0 };
+	struct client c[READERS] = { 0 };
+	unsigned joined = 0;
+
+	rig_start(&r, 16 * MIB);
+	r.up.bytes_per_s = 20 * MIB;
+	for (int i = 0; i < READERS; i++) {
+		c[i].rig = &r;
+		client_begin(&c[i]);
+	}
+	for (int i = 0; i < READERS; i++)
+		client_end(&c[i]);
+	for (int i = 0; i < READERS; i++) {
+		assert_all_right(&c[i], 16 * MIB);
+		assert_true(c[i].first_us - r.up.first_byte_us < 100000);
+		joined += c[i].has_joined;
+	}
+	assert_int_equal(joined, READERS - 1);
+	assert_int_equal(r.up.sent, 16 * MIB);
+	assert_int_equal(r.up.calls, 2);
+	assert_int_equal(metrics_value(r.metrics, METRIC_FILL_COLLAPSED, 0, 0, 0), READERS - 1);
+	rig_stop(&r);
+}
+
+static void slow_upstream_trickles_through(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r, .leave_after = 200 };
+
+	rig_start(&r, 10 * MIB);
+	r.up.bytes_per_s = 1 * KIB;
+	client_run(&c);
+	assert_int_equal(c.error, 0);
+	assert_true(c.is_right && c.got >= 200);
+	assert_true(c.first_us - r.up.first_byte_us < 100000);
+	assert_true(c.done_us - r.up.first_byte_us < 1000000);
+	rig_stop(&r);
+}
+
+/* After the first 64 KiB bytes are gathered; what was gathered must not stay behind when upstream pauses. */
+static void gathered_bytes_do_not_wait_for_more(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r, .leave_after = 300 * KIB - 1 };
+
+	rig_start(&r, 10 * MIB);
+	r.up.stall_at = 300 * KIB;
+	r.up.stall_ms = 3000;
+	client_run(&c);
+	assert_true(c.done_us - r.up.first_byte_us < 2900000 || c.got >= 288 * KIB);
+	assert_int_equal(c.error, 0);
+	rig_stop(&r);
+}
+
+static void late_reader_is_fed_from_what_has_come(void **state)
+{
+	struct rig r = { 0 };
+	struct client first = { .rig = &r }, late = { .rig = &r };
+
+	rig_start(&r, 8 * MIB + 1);
+	r.up.bytes_per_s = 8 * MIB;
+	client_begin(&first);
+	assert_true(RIG_WAIT(r.up.sent > 4 * MIB));
+	client_begin(&late);
+	client_end(&first);
+	client_end(&late);
+	assert_all_right(&first, 8 * MIB + 1);
+	assert_all_right(&late, 8 * MIB + 1);
+	assert_true(late.has_joined);
+	assert_int_equal(r.up.sent, 8 * MIB + 1);
+	rig_stop(&r);
+}
+
+static void one_byte_of_a_large_file_fetches_a_small_window(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r, .range = { 0, 1 } };
+
+	rig_start(&r, 64 * MIB);
+	client_run(&c);
+	assert_all_right(&c, 1);
+	rig_sleep_ms(50);
+	assert_true(r.up.sent <= MIB);
+	assert_false(rig_is_stored(&r));
+	rig_stop(&r);
+}
+
+static void window_in_the_middle_does_not_wait_for_what_lies_before(void **state)
+{
+	struct rig r = { 0 };
+	struct client whole = { .rig = &r, .leave_after = 3 * MIB }, window = { .rig = &r, .range = { 40 * MIB, 41 * MIB } };
+
+	rig_start(&r, 64 * MIB);
+	r.up.bytes_per_s = 2 * MIB;
+	client_begin(&whole);
+	assert_true(RIG_WAIT(r.up.sent > 256 * KIB));
+	client_run(&window);
+	assert_all_right(&window, MIB);
+	client_end(&whole);
+	assert_true(whole.is_right);
+	rig_stop(&r);
+}
+
+static void sixteen_ranges_fetch_each_byte_once_and_make_the_file(void **state)
+{
+	struct rig r = { 0 };
+	struct client c[16] = { 0 };
+	uint64_t share = MIB + 12345, size = 16 * share;
+
+	rig_start(&r, size);
+	r.up.bytes_per_s = 16 * MIB;
+	for (int i = 0; i < 16; i++) {
+		c[i].rig = &r;
+		c[i].range = (struct byte_range){ (uint64_t)i * share, (uint64_t)(i + 1) * share };
+		client_begin(&c[i]);
+	}
+	for (int i = 0; i < 16; i++) {
+		client_end(&c[i]);
+		assert_all_right(&c[i], share);
+	}
+	assert_int_equal(r.up.sent, size);
+	assert_true(r.up.open_most <= 2 * 8);
+	assert_true(RIG_WAIT(rig_is_stored(&r)));
+	rig_stop(&r);
+}
+
+static void reader_ahead_of_the_fill_joins_it(void **state)
+{
+	struct rig r = { 0 };
+	struct client whole = { .rig = &r }, resumed = { .rig = &r, .range = { 5 * MIB, 0 }, .is_open = true };
+
+	rig_start(&r, 12 * MIB);
+	r.up.bytes_per_s = 4 * MIB;
+	client_begin(&whole);
+	assert_true(RIG_WAIT(r.up.sent > 2 * MIB));
+	client_run(&resumed);
+	client_end(&whole);
+	assert_all_right(&whole, 12 * MIB);
+	assert_all_right(&resumed, 7 * MIB);
+	assert_int_equal(r.up.sent, 12 * MIB);
+	assert_int_equal(r.up.calls, 2);
+	rig_stop(&r);
+}
+
+static void open_range_is_served_first_and_the_rest_follows(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r, .range = { 8 * MIB, 0 }, .is_open = true };
+
+	rig_start(&r, 12 * MIB);
+	client_run(&c);
+	assert_int_equal(c.start_error, 0);
+	assert_true(c.is_right);
+	assert_int_equal(c.error, 0);
+	assert_int_equal(r.up.call[1].first, 8 * MIB);
+	assert_true(RIG_WAIT(rig_is_stored(&r)));
+	assert_int_equal(r.up.sent, 12 * MIB);
+	rig_stop(&r);
+}
+
+static void tail_waits_for_the_name(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r };
+	struct reader *reader;
+
+	rig_start(&r, MIB);
+	r.holds_names = true;
+	assert_int_equal(client_join(&c, &reader), 0);
+	assert_true(RIG_WAIT(reader_ready(reader, 64 * KIB) > 0)); /* it takes the start */
+	assert_true(RIG_WAIT(r.verified == 1));
+	assert_int_equal(reader_started(reader), 0);
+	assert_int_equal(reader_ready(reader, 0), MIB - 64 * KIB);
+	assert_int_equal(reader_ready(reader, MIB - 64 * KIB), 0);
+	assert_true(rig_name(&r));
+	assert_int_equal(reader_ready(reader, MIB - 64 * KIB), 64 * KIB);
+	assert_true(reader_fd(reader) >= 0);
+	reader_free(reader);
+	rig_stop(&r);
+}
+
+static void tail_comes_after_two_seconds_on_a_slow_disk(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r };
+
+	rig_start(&r, MIB);
+	r.holds_names = true;
+	client_run(&c);
+	assert_all_right(&c, MIB);
+	assert_in_range(c.done_us - r.up.first_byte_us, 1900000, 2900000);
+	assert_true(rig_name(&r));
+	rig_stop(&r);
+}
+
+static void verified_bytes_are_served_even_if_they_cannot_be_named(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r }, again = { .rig = &r };
+
+	rig_start(&r, MIB);
+	r.name_error = -EIO;
+	client_run(&c);
+	assert_all_right(&c, MIB);
+	assert_false(rig_is_stored(&r));
+	r.name_error = 0;
+	client_run(&again);
+	assert_all_right(&again, MIB);
+	assert_true(rig_is_stored(&r));
+	rig_stop(&r);
+}
+
+static void join_right_after_the_landing_is_told_to_open_the_blob(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r }, late = { .rig = &r };
+
+	rig_start(&r, MIB);
+	client_run(&c);
+	client_run(&late);
+	assert_int_equal(late.join_error, -EEXIST);
+	rig_sleep_ms(150); /* the blob may be gone by then: a new flight is the answer */
+	late.join_error = 0;
+	client_run(&late);
+	assert_all_right(&late, MIB);
+	rig_stop(&r);
+}
+
+static void abandoned_transfer_stops_after_a_small_start(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r };
+	struct reader *reader;
+
+	rig_start(&r, 200 * MIB);
+	assert_int_equal(client_join(&c, &reader), 0);
+	assert_int_equal(client_wait_started(&c, reader), 0);
+	rig_sleep_ms(300); /* the head has gone out; nothing is read */
+	reader_free(reader);
+	rig_sleep_ms(100);
+
+	assert_true(r.up.sent < 1000000);
+	assert_true(RIG_WAIT(metrics_value(r.metrics, METRIC_FILLS, 3, 0, 0) == 1));
+	rig_stop(&r);
+}
+
+static void fill_that_has_come_far_goes_on_without_readers(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r, .leave_after = 4 * MIB };
+
+	rig_start(&r, 16 * MIB);
+	r.up.bytes_per_s = 20 * MIB;
+	client_run(&c);
+	assert_true(RIG_WAIT(rig_is_stored(&r)));
+	assert_int_equal(r.up.sent, 16 * MIB);
+	rig_stop(&r);
+}
+
+static void fill_that_has_hardly_begun_stops_and_is_resumed_by_the_next(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r, .leave_after = MIB }, next = { .rig = &r };
+
+	rig_start(&r, 40 * MIB);
+	r.up.bytes_per_s = 10 * MIB;
+	client_run(&c);
+	assert_true(RIG_WAIT(r.up.open_now <= 1 || metrics_value(r.metrics, METRIC_FILLS, 3, 0, 0) == 1));
+	rig_sleep_ms(50);
+	assert_true(r.up.sent < 4 * MIB);
+	r.up.bytes_per_s = 0;
+	client_run(&next);
+	assert_all_right(&next, 40 * MIB);
+	assert_true(r.up.sent < 40 * MIB + MIB); /* what had come was kept */
+	rig_stop(&r);
+}
+
+static void part_of_a_former_run_is_resumed(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r, .leave_after = 6 * MIB }, next = { .rig = &r };
+
+	rig_start(&r, 16 * MIB);
+	r.up.bytes_per_s = 10 * MIB;
+	client_run(&c);
+	rig_close(&r);
+	r.up.bytes_per_s = 0;
+	rig_open(&r);
+	client_run(&next);
+	assert_all_right(&next, 16 * MIB);
+	assert_true(r.up.sent < 16 * MIB + MIB);
+	assert_true(rig_is_stored(&r));
+	rig_stop(&r);
+}
+
+static void no_room_is_told_and_room_is_asked_for(void **state)
+{
+	struct rig r = { .store_max = 2 * MIB };
+	struct client c = { .rig = &r };
+	uint64_t missing;
+
+	rig_start(&r, MIB + 4096);
+	assert_int_equal(store_reserve(r.store, MIB, &missing), 0); /* as if others were using it */
+	client_run(&c);
+	assert_int_equal(c.start_error, -ENOSPC);
+	rig_stop(&r);
+}
+
+static void file_larger_than_the_store_is_never_fetched(void **state)
+{
+	struct rig r = { .store_max = MIB };
+	struct client c = { .rig = &r };
+
+	rig_start(&r, 2 * MIB);
+	client_run(&c);
+	assert_int_equal(c.start_error, -ENOSPC);
+	assert_int_equal(r.up.calls, 0);
+	assert_int_equal(r.room_calls, 0);
+	rig_stop(&r);
+}
+
+static void see_one(void *ctx, const struct flight_view *view)
+{
+	struct flight_view *ret = ctx;
+
+	*ret = *view;
+}
+
+static void running_flights_can_be_looked_at(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r };
+	struct flight_view view = { 0 };
+
+	rig_start(&r, 16 * MIB);
+	r.up.bytes_per_s = 8 * MIB;
+	client_begin(&c);
+	assert_true(RIG_WAIT(r.up.sent > 4 * MIB));
+	flights_each(r.flights, see_one, &view);
+	assert_int_equal(view.readers, 1);
+	assert_int_equal(view.transfers, 1);
+	assert_true(view.held > MIB && view.held < 16 * MIB && view.size == 16 * MIB);
+	assert_in_range(view.bytes_per_s, 4 * MIB, 16 * MIB);
+	assert_string_equal(view.state, "filling");
+	client_end(&c);
+	rig_stop(&r);
+}
+
+static void the_end_of_all_flights_ends_readers_too(void **state)
+{
+	struct rig r = { 0 };
+	struct client c[4] = { 0 };
+
+	rig_start(&r, 64 * MIB);
+	r.up.bytes_per_s = 8 * MIB;
+	for (int i = 0; i < 4; i++) {
+		c[i].rig = &r;
+		c[i].range.first = (uint64_t)i * 10 * MIB;
+		c[i].is_open = true;
+		client_begin(&c[i]);
+	}
+	assert_true(RIG_WAIT(r.up.sent > 2 * MIB));
+	flights_free(r.flights);
+	for (int i = 0; i < 4; i++) {
+		client_end(&c[i]);
+		assert_true(c[i].error == -ECANCELED || c[i].start_error == -ECANCELED || c[i].join_error == -ECANCELED);
+	}
+	r.flights = NULL;
+	rig_stop(&r);
+}
+
+static void readers_that_come_and_go_leave_nothing_behind(void **state)
+{
+	struct rig r = { 0 };
+
+	rig_start(&r, 32 * MIB);
+	r.up.bytes_per_s = 64 * MIB;
+	for (unsigned i = 0; i < 40; i++) {
+		struct client c = { .rig = &r, .range = { (i * 7919) % 32 * MIB, 0 }, .is_open = i % 3 == 0,
+				    .leave_after = 1 + (i * 104729) % MIB };
+
+		c.range.end = c.is_open ? 0 : c.range.first + MIB;
+		client_run(&c);
+		assert_true(c.join_error == -EEXIST || (c.error == 0 && c.is_right));
+	}
+	rig_stop(&r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_reader_gets_the_bytes_and_the_file_is_stored),
+		cmocka_unit_test(sizes_around_the_held_back_tail_are_right),
+		cmocka_unit_test(git_files_are_checked_by_their_git_id),
+		cmocka_unit_test(eight_readers_share_one_transfer_and_see_the_first_byte_at_once),
+		cmocka_unit_test(slow_upstream_trickles_through),
+		cmocka_unit_test(gathered_bytes_do_not_wait_for_more),
+		cmocka_unit_test(late_reader_is_fed_from_what_has_come),
+		cmocka_unit_test(one_byte_of_a_large_file_fetches_a_small_window),
+		cmocka_unit_test(window_in_the_middle_does_not_wait_for_what_lies_before),
+		cmocka_unit_test(sixteen_ranges_fetch_each_byte_once_and_make_the_file),
+		cmocka_unit_test(reader_ahead_of_the_fill_joins_it),
+		cmocka_unit_test(open_range_is_served_first_and_the_rest_follows),
+		cmocka_unit_test(tail_waits_for_the_name),
+		cmocka_unit_test(tail_comes_after_two_seconds_on_a_slow_disk),
+		cmocka_unit_test(verified_bytes_are_served_even_if_they_cannot_be_named),
+		cmocka_unit_test(join_right_after_the_landing_is_told_to_open_the_blob),
+		cmocka_unit_test(abandoned_transfer_stops_after_a_small_start),
+		cmocka_unit_test(fill_that_has_come_far_goes_on_without_readers),
+		cmocka_unit_test(fill_that_has_hardly_begun_stops_and_is_resumed_by_the_next),
+		cmocka_unit_test(part_of_a_former_run_is_resumed),
+		cmocka_unit_test(no_room_is_told_and_room_is_asked_for),
+		cmocka_unit_test(file_larger_than_the_store_is_never_fetched),
+		cmocka_unit_test(running_flights_can_be_looked_at),
+		cmocka_unit_test(the_end_of_all_flights_ends_readers_too),
+		cmocka_unit_test(readers_that_come_and_go_leave_nothing_behind),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
