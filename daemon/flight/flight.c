@@ -365,6 +365,20 @@ static bool is_worth_silence(struct flight *fl, struct retry_verdict v)
 	return fl->attempts <= 1 && v.wait_ms <= SILENCE_MS_MAX && !is_down;
 }
 
+/*
+ * How often it went wrong without progress between. A signed address that is refused is counted apart from broken
+ * transfers: it is renewed once, also right after a cut.
+ */
+static unsigned count_failure(struct flight *fl, const struct retry_facts *facts)
+{
+	bool is_renewal = facts->is_signed_hop && facts->status < 500 && facts->status != 408 && facts->status != 429;
+
+	if (facts->made_progress)
+		fl->attempts = fl->renewals = 0;
+	fl->progress = 0;
+	return is_renewal ? ++fl->renewals : ++fl->attempts;
+}
+
 static void retry_or_end(struct flight *fl, const struct segment *s, int error)
 {
 	struct retry_facts facts = { .error = error, .status = s->status, .made_progress = fl->progress >= FIRST_BYTES,
@@ -373,9 +387,7 @@ static void retry_or_end(struct flight *fl, const struct segment *s, int error)
 	struct retry_verdict v;
 	uint32_t dice;
 
-	fl->attempts = facts.made_progress ? 1 : fl->attempts + 1;
-	fl->progress = 0;
-	facts.attempts = fl->attempts;
+	facts.attempts = count_failure(fl, &facts);
 	random_bytes(&dice, sizeof(dice));
 	v = policy_retry(&facts, dice);
 	if (!v.again || !is_worth_silence(fl, v)) {
@@ -438,7 +450,7 @@ static void try_next_source(struct flight *fl, struct segment *s, int error)
 	has_next = use_next_source_locked(fl, s->source, error, s->status);
 	lock_drop(&fl->lock);
 	if (has_next) {
-		fl->attempts = 0;
+		fl->attempts = fl->renewals = 0;
 		flight_wake(fl);
 	} else {
 		flight_end(fl, FLIGHT_FAILED, error, s->status, false);
@@ -469,7 +481,7 @@ void flight_segment_ended(struct flight *fl, struct segment *s, int error)
 	if (is_over || s->is_cancelled) {
 		/* nothing was expected of it any more */
 	} else if (s->is_complete) {
-		fl->attempts = 0;
+		fl->attempts = fl->renewals = 0;
 	} else if (error == -ESTALE) {
 		start_over(fl);
 	} else if (s->error == -EACCES || s->error == -ENOENT) {

@@ -163,7 +163,7 @@ struct flight {
 	struct blob_meta meta;
 
 	/* fetch thread */
-	unsigned attempts;          /* failures since the last progress */
+	unsigned attempts, renewals; /* failures, and refused addresses, since the last progress */
 	uint64_t progress;          /* bytes since the last failure */
 	uint64_t again_mono_ms;     /* nothing is started before */
 	uint64_t checkpoint_mono_ms;

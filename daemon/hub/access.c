@@ -26,7 +26,7 @@ enum door hub_door(struct hub *h, struct request *q, struct str repo, enum acces
 
 	if (refusal.status) {
 		reply_refusal(r, class, &refusal);
-		r->cache_status = "hit";
+		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 		q->result = RESULT_NEGATIVE_HIT;
 	} else {
 		reply_error(r, q, class, -EACCES, STR(""));

@@ -130,6 +130,7 @@ static int answer_without_body(struct request *q, const struct hub_file *file, i
 	r->status = status;
 	r->kind = REPLY_EMPTY;
 	r->cache_status = q->used_upstream ? "fwd=miss; stored" : "hit";
+	q->result = q->used_upstream ? RESULT_REVALIDATED : file->was_stale ? RESULT_STALE_HIT : RESULT_HIT;
 	if (status == 304)
 		return 0;
 	r->head_length = status == 416 ? 0 : (int64_t)file->content.size;
@@ -357,11 +358,8 @@ int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file
 	if (is_not_modified(q, file))
 		return answer_without_body(q, file, 304, r);
 	is_stored = index_find_blob(h->opts.index, &file->content, &sha256) == 0;
-	if (q->is_head) {
-		if (!q->used_upstream && is_stored)
-			q->result = RESULT_HIT;
+	if (q->is_head)
 		return answer_head(h, q, file, is_stored, r);
-	}
 	status = wanted_range(q, file, &range, &is_open);
 	if (status == 416 || file->content.size == 0)
 		return answer_without_body(q, file, status, r);

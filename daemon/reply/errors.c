@@ -36,7 +36,8 @@ static const struct error_row error_rows[] = {
 	{ -E2BIG, 502, false, "upstream's answer is larger than this cache accepts" },
 	{ -EBUSY, 429, false, "upstream asks to slow down; try again later" },
 	{ -EACCES, 503, true,
-	  "upstream cannot be reached to prove that this token may read this repository (offline.access)" },
+	  "upstream cannot be reached, and this repository is not in this cache, or this token has not "
+	  "proved lately that it may read it (offline.access)" },
 	{ -ENODATA, 504, true, "not in this cache, and upstream cannot be asked" },
 	{ -ENOSPC, 507, false,
 	  "no room in the cache (storage.max-size) or on its disk; the administrator must free some" },

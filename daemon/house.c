@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * house - every room of the daemon, started in order and stopped the other way round.
+ *
+ * Start: store, index, recovery, keeper, work, fetch, the rooms above them, server. So nobody ever calls into a room that is
+ * not there. It is here that rooms of one level meet, by callbacks.
+ */
+#include "house.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sysexits.h>
+#include "common/alloc.h"
+#include "common/clock.h"
+#include "keeper/keeper.h"
+#include "notify.h"
+#include "server/server.h"
+
+#define WORK_THREADS 2
+#define MEMORY_ENTRIES 262144
+
+struct house {
+	const struct config *config; /* borrowed from main */
+	const struct clock *clock;
+	struct metrics *metrics;
+	struct store *store;
+	struct index *index;
+	struct keeper *keeper;
+	struct work *work;
+	struct fetch *fetch;
+	struct asks *asks;
+	struct relays *relays;
+	struct flights *flights;
+	struct auth *auth;
+	struct hub *hub;
+	struct admin *admin;
+	struct router *router;
+	struct server *server;
+	bool is_draining;
+};
+
+/* --- where rooms of one level meet --- */
+
+static void on_verified(void *ctx, struct part *part, const struct content_id *id,
+			const struct blob_meta *meta, void (*done)(void *, int), void *done_ctx)
+{
+	struct house *h = ctx;
+
+	keeper_finish_part(h->keeper, part, id, meta, done, done_ctx);
+}
+
+static void on_need_room(void *ctx, uint64_t bytes, void (*done)(void *, int), void *done_ctx)
+{
+	struct house *h = ctx;
+
+	keeper_make_room(h->keeper, bytes, done, done_ctx);
+}
+
+static void on_checkpoint(void *ctx, struct part *part)
+{
+	struct house *h = ctx;
+
+	keeper_checkpoint_part(h->keeper, part);
+}
+
+static void on_corrupt(void *ctx, const struct digest *sha256)
+{
+	struct house *h = ctx;
+
+	keeper_report_corrupt(h->keeper, sha256);
+}
+
+static const char *loops_alive(void *ctx)
+{
+	struct house *h = ctx;
+
+	return h->server ? server_loops_alive(h->server) : "the server is starting";
+}
+
+static const char *index_ok(void *ctx)
+{
+	struct house *h = ctx;
+
+	return keeper_is_alive(h->keeper) ? NULL : "the keeper thread is stuck; see the log";
+}
+
+static const char *is_draining(void *ctx)
+{
+	struct house *h = ctx;
+
+	return h->is_draining ? "shutting down" : NULL;
+}
+
+static void refresh_metrics(void *ctx, struct metrics *m)
+{
+	struct house *h = ctx;
+	struct store_usage usage;
+
+	store_usage(h->store, &usage);
+	metrics_gauge_set(m, METRIC_STORAGE_USED, 0, (int64_t)usage.used);
+	metrics_gauge_set(m, METRIC_STORAGE_OBJECTS, 0, (int64_t)usage.objects);
+	metrics_gauge_set(m, METRIC_STORAGE_LIMIT, 0, (int64_t)usage.limit);
+	metrics_gauge_set(m, METRIC_STORAGE_FREE, 0, (int64_t)usage.disk_free);
+	metrics_gauge_set(m, METRIC_STORAGE_PARTIAL, 0, (int64_t)usage.partial);
+	metrics_gauge_set(m, METRIC_UPSTREAM_UP, 0, !fetch_is_down(h->fetch));
+}
+
+/* --- start --- */
+
+int say(int exit_code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	(void)fputs("hfcached: ", stderr);
+	(void)vfprintf(stderr, format, args);
+	(void)fputc('\n', stderr);
+	va_end(args);
+	return exit_code;
+}
+
+/* storage.path, or a folder under the user's cache folder. The caller's. */
+static char *store_path(const struct config *c)
+{
+	const char *cache = getenv("CACHE_DIRECTORY"), *xdg = getenv("XDG_CACHE_HOME"),
+		   *home = getenv("HOME");
+
+	if (*c->storage_path)
+		return xstrdup(c->storage_path);
+	if (cache && *cache)
+		return xstrdup(cache);
+	if (xdg && xdg[0] == '/')
+		return xasprintf("%s/hfcached", xdg);
+	if (home && home[0] == '/')
+		return xasprintf("%s/.cache/hfcached", home);
+	return xstrdup("/var/cache/hfcached");
+}
+
+/* A percentage is of the file system on which the store will stand: of its nearest folder that exists. */
+static uint64_t quota_bytes(const struct config_quota *quota, const char *path)
+{
+	SCOPED_FREE char *folder = xstrdup(path);
+	struct statvfs fs;
+
+	if (!quota->percent)
+		return quota->bytes;
+	while (statvfs(folder, &fs) < 0) {
+		char *slash = strrchr(folder, '/');
+
+		if (!slash || slash == folder)
+			return 0;
+		*slash = 0;
+	}
+	return (uint64_t)fs.f_blocks * fs.f_frsize / 100 * quota->percent;
+}
+
+static int open_store(struct house *h)
+{
+	SCOPED_FREE char *path = store_path(h->config);
+	const char *reason = "";
+	struct store_opts opts = { .path = path,
+				   .size_max = quota_bytes(&h->config->storage_max_size, path),
+				   .disk_reserve = h->config->storage_disk_reserve,
+				   .metrics = h->metrics,
+				   .clock = h->clock };
+	int r = store_open(&opts, &h->store, &reason);
+
+	if (r == 0)
+		return 0;
+	return say(r == -EPROTO ? EX_CONFIG
+		   : r == -EIO  ? EX_IOERR
+				: EX_CANTCREAT,
+		   "cannot use the store %s: %s (%s)", path, reason, log_errno_name(r));
+}
+
+static int open_index(struct house *h)
+{
+	const char *reason = "";
+	struct index_opts opts = { .path = store_index_path(h->store),
+				   .memory_entries = MEMORY_ENTRIES,
+				   .metrics = h->metrics,
+				   .clock = h->clock };
+	struct keeper_opts keeper;
+	int r = index_open(&opts, &h->index, &reason);
+
+	if (r < 0)
+		return say(r == -EPROTO ? EX_CONFIG : EX_IOERR, "cannot open the index %s: %s (%s)",
+			   opts.path, reason, log_errno_name(r));
+	keeper = (struct keeper_opts){
+		.store = h->store, .index = h->index, .metrics = h->metrics, .clock = h->clock
+	};
+	notify_status("recovering the store");
+	r = keeper_recover(&keeper, r == 1);
+	if (r == 0)
+		r = keeper_new(&keeper, &h->keeper);
+	return r < 0 ? say(EX_IOERR, "cannot recover the store: %s", log_errno_name(r)) : 0;
+}
+
+static int start_fetch(struct house *h)
+{
+	const struct config *c = h->config;
+	struct fetch_opts opts = { .hub_url = c->hub_url,
+				   .redirect_hosts = (const char *const *)c->hub_redirect_hosts.words,
+				   .is_offline = c->hub_offline,
+				   .user_agent = "hfcached/" HFCACHED_VERSION,
+				   .ca_file = *c->hub_ca_file ? c->hub_ca_file : NULL,
+				   .connect_timeout_ms = c->hub_connect_timeout,
+				   .metrics = h->metrics,
+				   .clock = h->clock };
+	int r = fetch_new(&opts, &h->fetch);
+
+	return r < 0 ? say(EX_CONFIG,
+			   "cannot use hub.url = %s: it must be http(s)://HOST[:PORT] without a path",
+			   c->hub_url)
+		     : 0;
+}
+
+static void start_middle(struct house *h)
+{
+	const struct config *c = h->config;
+	uint8_t key[32];
+
+	h->work = work_new(WORK_THREADS, "work");
+	h->asks = asks_new(&(struct asks_opts){
+		.fetch = h->fetch, .work = h->work, .clock = h->clock, .metrics = h->metrics });
+	h->relays = relays_new(
+		&(struct relays_opts){ .fetch = h->fetch, .metrics = h->metrics, .clock = h->clock });
+	h->flights = flights_new(&(struct flights_opts){ .fetch = h->fetch,
+							 .store = h->store,
+							 .work = h->work,
+							 .metrics = h->metrics,
+							 .clock = h->clock,
+							 .on_verified = on_verified,
+							 .on_need_room = on_need_room,
+							 .on_checkpoint = on_checkpoint,
+							 .ctx = h });
+	store_subject_key(h->store, key);
+	h->auth = auth_new(&(struct auth_opts){ .index = h->index,
+						.key = key,
+						.offline_access = c->offline_access,
+						.offline_grace_ms = c->offline_grace,
+						.grant_ttl_ms = c->hub_grant_ttl,
+						.public_ttl_ms = c->hub_public_ttl,
+						.deny_ttl_ms = c->hub_deny_ttl,
+						.clock = h->clock });
+}
+
+static void start_handlers(struct house *h)
+{
+	const struct config *c = h->config;
+
+	h->hub = hub_new(&(struct hub_opts){ .auth = h->auth,
+					     .asks = h->asks,
+					     .flights = h->flights,
+					     .relays = h->relays,
+					     .fetch = h->fetch,
+					     .store = h->store,
+					     .index = h->index,
+					     .metrics = h->metrics,
+					     .clock = h->clock,
+					     .name_ttl_ms = c->hub_revision_ttl,
+					     .doc_ttl_ms = c->hub_metadata_ttl,
+					     .on_corrupt = on_corrupt,
+					     .ctx = h });
+	h->admin = admin_new(&(struct admin_opts){ .metrics = h->metrics,
+						   .store = h->store,
+						   .flights = h->flights,
+						   .fetch = h->fetch,
+						   .clock = h->clock,
+						   .version = HFCACHED_VERSION,
+						   .upstream = c->hub_url,
+						   .loops_alive = loops_alive,
+						   .is_draining = is_draining,
+						   .index_ok = index_ok,
+						   .ctx = h });
+	h->router = router_new(&(struct router_opts){ .hub = h->hub, .admin = h->admin });
+	metrics_add_source(h->metrics, refresh_metrics, h);
+}
+
+static int start_server(struct house *h)
+{
+	const struct config *c = h->config;
+	SCOPED_FREE char *reason = NULL;
+	int inherited[NOTIFY_FDS_MAX], inherited_count = notify_listen_fds(inherited);
+	struct server_opts opts = { .listen = (const char *const *)c->server_listen.words,
+				    .threads = (unsigned)c->server_threads,
+				    .connections_max = (unsigned)c->server_max_connections,
+				    .head_timeout_ms = c->server_head_timeout,
+				    .idle_timeout_ms = c->server_idle_timeout,
+				    .public_url = *c->server_public_url ? c->server_public_url : NULL,
+				    .hosts = c->server_hosts.count
+						     ? (const char *const *)c->server_hosts.words
+						     : NULL,
+				    .router = h->router,
+				    .auth = h->auth,
+				    .metrics = h->metrics,
+				    .clock = h->clock };
+	int r;
+
+	if (inherited_count < 0)
+		return say(EX_UNAVAILABLE, "cannot use the sockets of the service manager: %s",
+			   log_errno_name(inherited_count));
+	opts.inherited_count = (unsigned)inherited_count;
+	opts.inherited_fds = inherited;
+	r = server_start(&opts, &h->server, &reason);
+	return r < 0 ? say(EX_UNAVAILABLE, "%s", reason ? reason : log_errno_name(r)) : 0;
+}
+
+static int start(struct house *h)
+{
+	int r = open_store(h);
+
+	if (r == 0)
+		r = open_index(h);
+	if (r == 0)
+		r = start_fetch(h);
+	if (r == 0) {
+		start_middle(h);
+		start_handlers(h);
+		r = start_server(h);
+	}
+	return r;
+}
+
+int house_start(const struct config *config, struct house **ret_house)
+{
+	struct house *h = xcalloc(1, sizeof(*h));
+	int r;
+
+	h->config = config;
+	h->clock = &clock_system;
+	h->metrics = metrics_new();
+	r = start(h);
+	if (r == 0)
+		*ret_house = h;
+	else
+		house_stop(h, 0);
+	return r;
+}
+
+const char *house_address(const struct house *h)
+{
+	return server_address(h->server);
+}
+
+bool house_is_alive(struct house *h)
+{
+	return !server_loops_alive(h->server) && keeper_is_alive(h->keeper);
+}
+
+void house_stop(struct house *h, uint64_t drain_ms)
+{
+	if (h->server) {
+		unsigned cut;
+
+		h->is_draining = true;
+		cut = server_drain(h->server, drain_ms);
+		log_info("main", "stopping", LOG_U64("answers_cut", cut), LOG_END);
+	}
+	server_free(h->server);
+	router_free(h->router);
+	admin_free(h->admin);
+	hub_free(h->hub);
+	auth_free(h->auth);
+	flights_free(h->flights);
+	relays_free(h->relays);
+	asks_free(h->asks);
+	fetch_free(h->fetch);
+	work_free(h->work);
+	keeper_free(h->keeper);
+	index_close(h->index);
+	store_close(h->store);
+	metrics_free(h->metrics);
+	free(h);
+}
