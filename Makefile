@@ -65,7 +65,7 @@ demo: build-tests
 	@HFCACHED=$(abspath $(DAEMON)) $(VENV_PYTHON) tests/demo.py
 
 bench: build-tests
-	@HFCACHED=$(abspath $(DAEMON)) $(VENV_PYTHON) tests/bench/bench.py $(ARGS)
+	@HFCACHED=$(abspath $(DAEMON)) $(PYTHON) tests/bench/bench.py $(ARGS)
 
 # The first report ends the program that made it; tests of the daemon look for reports in what it wrote.
 asan tsan: export ASAN_OPTIONS = halt_on_error=1:detect_leaks=1
@@ -90,4 +90,4 @@ install: deps $(BUILD)/build.ninja
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir=$(abspath $(DESTDIR)))
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan .venv-tests
+	rm -rf $(BUILD) build-asan build-tsan .venv-tests .venv-hub1

@@ -2,8 +2,8 @@
 /*
  * check - rules about single options that their type cannot express: ranges, addresses, URLs, paths.
  *
- * A mistake that is found here is reported with its file and line before anything starts; found later it would be an
- * unreachable server.
+ * A mistake that is found here is reported with its file and line before anything starts; found later it
+ * would be an unreachable server.
  * Never     looks anything up on the network.
  */
 #include "config/priv.h"
@@ -159,7 +159,10 @@ static int check_redirect_hosts(const void *value, struct buf *reason)
 	return 0;
 }
 
-/* http(s)://HOST[:PORT], with or without a last slash; no user, path, query or fragment. No token stands in a file. */
+/*
+ * http(s)://HOST[:PORT], with or without a last slash; no user, path, query or fragment. No token stands in
+ * a file.
+ */
 static int check_origin(const void *value, struct buf *reason)
 {
 	struct str url = str_from(*(char *const *)value);
@@ -230,7 +233,7 @@ static const struct check {
 	CHECK(hub_redirect_hosts, check_redirect_hosts),
 	CHECK(hub_ca_file, check_readable_or_none),
 	RANGE(server_threads, 0, 1024, "0 to 1024"),
-	RANGE(server_max_connections, 1, 1000 * 1000, "1 to 1000000"),
+	RANGE(server_max_connections, 1, 1000000, "1 to 1000000"),
 	RANGE(server_head_timeout, 100, 10 * MINUTE, "100ms to 10m"),
 	RANGE(server_idle_timeout, 1 * SECOND, 1 * DAY, "1s to 1d"),
 	RANGE(server_drain_timeout, 0, 1 * HOUR, "0 to 1h"),

@@ -114,7 +114,7 @@ static void set_defaults(struct draft *d)
 		set_option(d, &config_options[i], str_from(config_options[i].default_text), "default");
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------ */
+/* --- files ----------------------------------------------------------------------------------------------- */
 
 /* Visible files only: editors and orchestrators keep their own in dotted names. */
 static int is_drop_in(const struct dirent *entry)
@@ -174,11 +174,12 @@ static int read_files(struct draft *d, const struct config_source *source)
 	return 0;
 }
 
-/* --- environment ------------------------------------------------------------------------------------------------ */
+/* --- environment ----------------------------------------------------------------------------------------- */
 
 /*
- * Kubernetes puts variables for each Service of a namespace into every pod; one for a Service named "hfcache" looks like
- * ours: HFCACHE_SERVICE_HOST, HFCACHE_SERVICE_PORT_HTTP, HFCACHE_PORT, HFCACHE_PORT_8090_TCP_ADDR, HFCACHE_WEB_PORT, ...
+ * Kubernetes puts variables for each Service of a namespace into every pod; one for a Service named
+ * "hfcache" looks like ours: HFCACHE_SERVICE_HOST, HFCACHE_SERVICE_PORT_HTTP, HFCACHE_PORT,
+ * HFCACHE_PORT_8090_TCP_ADDR, HFCACHE_WEB_PORT, ...
  */
 static bool is_service_link(struct str name)
 {
@@ -241,7 +242,7 @@ static void read_environment(struct draft *d, char *const *environment)
 	}
 }
 
-/* --- command line ----------------------------------------------------------------------------------------------- */
+/* --- command line ---------------------------------------------------------------------------------------- */
 
 /* "section.key=value"; a section may have dots in it, so that the key begins after the last one. */
 static void set_from_word(struct draft *d, const char *word)
@@ -264,7 +265,7 @@ static void set_from_word(struct draft *d, const char *word)
 		  buf_str(&where).ptr);
 }
 
-/* --- doors ------------------------------------------------------------------------------------------------------ */
+/* --- doors ----------------------------------------------------------------------------------------------- */
 
 int config_load(const struct config_source *source, struct config **ret_config, struct buf *errors)
 {

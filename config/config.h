@@ -3,10 +3,8 @@
  * config - every option, from the table options.def: defaults, files, environment, command line.
  *
  * Precedence, later wins: defaults; the .conf files in /usr/lib/hfcached; /etc/hfcached/hfcached.conf (or
- * FILE of
- * --config instead); the .conf files in /etc/hfcached/conf.d (or FILE.d); HFCACHE_<SECTION>_<KEY>; --set
- * section.key=value.
- * The files of a folder are read in the order of their names' bytes.
+ * FILE of --config instead); the .conf files in /etc/hfcached/conf.d (or FILE.d); HFCACHE_<SECTION>_<KEY>;
+ * --set section.key=value. The files of a folder are read in the order of their names' bytes.
  *
  * Never     is seen by any room but main.
  * Promises  (1) all or nothing: with one error the config is not given out, and every error is listed with
@@ -53,16 +51,21 @@ struct config_source {
 };
 /*
  * errors  gets one line per error, "FILE:LINE: reason" (or "HFCACHE_X: …", "--set x: …"), for stderr.
- * Returns 0 and the caller's config; -EINVAL with errors filled (exit 78); -ENOENT --config FILE is not
- * there (also in errors).
+ *
+ * Returns 0 and the caller's config; -EINVAL with errors filled (exit 78); -ENOENT --config FILE is not there
+ * (also in errors).
  */
 int config_load(const struct config_source *source, struct config **ret_config, struct buf *errors);
 void config_free(struct config *c);
-/* Where an option's value came from, for a message about it: "FILE:LINE", "HFCACHE_X", "--set x",
- * "default". Borrowed. */
+/*
+ * Where an option's value came from, for a message about it: "FILE:LINE", "HFCACHE_X", "--set x", "default".
+ * Borrowed.
+ */
 const char *config_origin(const struct config *c, const char *section, const char *key);
-/* After a reload: the names of options that differ but take effect only with a restart, separated by
- * spaces. Their number. */
+/*
+ * After a reload: the names of options that differ but take effect only with a restart, separated by spaces.
+ * Their number.
+ */
 size_t config_changes_for_restart(const struct config *running, const struct config *next, struct buf *names);
 /* Every option as an INI file, with the origin of each value as a comment. */
 int config_show(const struct config *c, struct buf *out);

@@ -2,9 +2,10 @@
 /*
  * file - one INI file to options. The only file that knows libini_config.
  *
- * What the library does to be known here: it takes names without regard to letter case; a value may hold ; and # (comments
- * stand on lines of their own); with any error in a file it gives out nothing of it; it refuses an empty file, and ends a
- * value at a NUL without a word. So the text is read and looked over here first.
+ * What the library does to be known here: it takes names without regard to letter case; a value may hold ;
+ * and # (comments stand on lines of their own); with any error in a file it gives out nothing of it; it
+ * refuses an empty file, and ends a value at a NUL without a word. So the text is read and looked over here
+ * first.
  * Threads   any.
  */
 #include "config/priv.h"
@@ -42,7 +43,7 @@ static void error_at(struct draft *d, const char *name, size_t line, const char 
 	draft_error(d, where, "%s", text);
 }
 
-/* --- before the library ------------------------------------------------------------------------------------------ */
+/* --- before the library ---------------------------------------------------------------------------------- */
 
 static const char *trouble_of_line(struct str line)
 {
@@ -67,7 +68,10 @@ static bool is_blank_or_comment(struct str line)
 	return rest.len == 0 || rest.ptr[0] == '#' || rest.ptr[0] == ';' || rest.ptr[0] == '\r';
 }
 
-/* Counts what may come before the first section, and what may not be anywhere. Returns how many lines say something. */
+/*
+ * Counts what may come before the first section, and what may not be anywhere. Returns how many lines say
+ * something.
+ */
 static size_t look_over(struct draft *d, const char *name, struct str text)
 {
 	size_t line_number = 0, meaningful = 0;
@@ -89,7 +93,7 @@ static size_t look_over(struct draft *d, const char *name, struct str text)
 	return meaningful;
 }
 
-/* --- the library ------------------------------------------------------------------------------------------------- */
+/* --- the library ----------------------------------------------------------------------------------------- */
 
 /* "Error (5) on line 10: Equal sign is missing." to our form. What has another form is passed on whole. */
 static void note_library_error(struct file *f, const char *text)
@@ -214,7 +218,7 @@ void file_parse(struct draft *d, const char *name, struct str text)
 	ini_config_destroy(f.ini);
 }
 
-/* --- the file ---------------------------------------------------------------------------------------------------- */
+/* --- the file -------------------------------------------------------------------------------------------- */
 
 static int read_whole(int fd, struct buf *ret_text)
 {
@@ -239,7 +243,7 @@ int file_read(struct draft *d, const char *path)
 {
 	SCOPED_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	SCOPED_BUF text = { 0 };
-	struct stat st;
+	struct stat st = { 0 };
 	int r;
 
 	buf_init(&text, FILE_BYTES_MAX);

@@ -2,8 +2,8 @@
 /*
  * generate - prints what is made from the table of options while the project is built:
  *
- *   generate example               the example file
- *   generate manual TEMPLATE       TEMPLATE with its line @OPTIONS@ replaced by the list of options, in scdoc
+ *   generate example           the example file
+ *   generate manual TEMPLATE   TEMPLATE with its line @OPTIONS@ replaced by the list of options, in scdoc
  */
 #include <errno.h>
 #include <fcntl.h>

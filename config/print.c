@@ -24,7 +24,8 @@ int config_show(const struct config *c, struct buf *out)
 
 		if (begins_section(i))
 			(void)buf_appendf(out, "%s[%s]\n", i ? "\n" : "", o->section);
-		(void)buf_appendf(out, "# %s\n%s = %s\n", c->origins[i].where, o->key, c->origins[i].text);
+		(void)buf_appendf(out, "# %s\n%s =%s%s\n", c->origins[i].where, o->key,
+				  c->origins[i].text[0] ? " " : "", c->origins[i].text);
 	}
 	return buf_error(out);
 }
@@ -71,7 +72,7 @@ int config_example(struct buf *out)
 static void append_scdoc(struct buf *out, struct str text)
 {
 	for (size_t i = 0; i < text.len; i++) {
-		if (memchr("\\_*#[]|-.!~", text.ptr[i], 11))
+		if (text.ptr[i] && strchr("\\_*#[]|-.!~", text.ptr[i]))
 			(void)buf_append_char(out, '\\');
 		(void)buf_append_char(out, text.ptr[i]);
 	}

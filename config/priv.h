@@ -2,8 +2,8 @@
 /*
  * priv - what the files of config/ share: the table in memory, and a config while it is being built.
  *
- * To add an option: one row in options.def. To add a type: one word here, one row in value.c.
- * To add a rule about what a value may be: one row in check.c.
+ * To add an option: one row in options.def. To add a type: one word here, one row in value.c. To add a rule
+ * about what a value may be: one row in check.c.
  */
 #pragma once
 #include "config/config.h"
@@ -46,7 +46,7 @@ struct draft {
 	size_t error_count;
 };
 
-/* --- config.c --- */
+/* --- config.c -------------------------------------------------------------------------------------------- */
 void draft_error(struct draft *d, const char *where, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Sets one option by name, or notes why not. Where it stands is noted as its origin. */
@@ -54,7 +54,7 @@ void draft_set(struct draft *d, struct str section, struct str key, struct str t
 /* Copies what a person wrote into a message: at most 80 bytes, control bytes as '?'. */
 void append_shown(struct buf *out, struct str s);
 
-/* --- table.c --- */
+/* --- table.c --------------------------------------------------------------------------------------------- */
 /* NULL if there is none of this name. Letter case does not matter: the INI library does not keep it apart. */
 const struct option *option_find(struct str section, struct str key);
 /* The known name that is fewest typing mistakes away; never NULL. */
@@ -63,21 +63,22 @@ bool section_is_known(struct str section);
 /* "HFCACHE_SERVER_PUBLIC_URL". Free it. */
 char *option_variable(const struct option *o);
 
-/* --- value.c --- */
-/* Returns 0; -EINVAL with a reason that completes the sentence "KEY = TEXT …". The member is untouched on
- * failure. */
+/* --- value.c --------------------------------------------------------------------------------------------- */
+/*
+ * Returns 0; -EINVAL with a reason that completes the sentence "KEY = TEXT …". The member is untouched on
+ * failure.
+ */
 int value_parse(const struct option *o, struct str text, struct config *c, struct buf *ret_reason);
 void config_value_done(const struct option *o, struct config *c);
 /* What may be written there, for the manual: "time, such as 30s or 12h". */
 const char *value_form(const struct option *o);
 
-/* --- check.c --- */
+/* --- check.c --------------------------------------------------------------------------------------------- */
 /* What the type alone cannot say: ranges, addresses, URLs. Same returns as value_parse(). */
 int value_check(const struct option *o, const struct config *c, struct buf *ret_reason);
 
-/* --- file.c --- */
-/* Sets all options of one file. Returns 0, or -ENOENT without a message; all other trouble becomes
- * messages. */
+/* --- file.c ---------------------------------------------------------------------------------------------- */
+/* Sets all options of one file. Returns 0, or -ENOENT without a message; all other trouble becomes messages. */
 int file_read(struct draft *d, const char *path);
 /* The same for text in memory; name is what messages call it. */
 void file_parse(struct draft *d, const char *name, struct str text);

@@ -52,7 +52,10 @@ static size_t min3(size_t a, size_t b, size_t c)
 	return ab < c ? ab : c;
 }
 
-/* Letters to add, leave out, replace or swap with their neighbour (optimal string alignment, three rows at a time). */
+/*
+ * Letters to add, leave out, replace or swap with their neighbour (optimal string alignment, three rows at a
+ * time).
+ */
 static size_t mistakes_between(struct str a, struct str b)
 {
 	size_t rows[3][NAME_COMPARED_MAX + 1];

@@ -16,10 +16,10 @@
 
 /*
  * Listening stream sockets that we were started with, close-on-exec and non-blocking. The variables that
- * announce them are
- * taken out of the environment.
- * Returns their number, 0 without any; -E2BIG more than NOTIFY_FDS_MAX; -ENOTSOCK one is no listening
- * stream socket.
+ * announce them are taken out of the environment.
+ *
+ * Returns their number, 0 without any; -E2BIG more than NOTIFY_FDS_MAX; -ENOTSOCK one is no listening stream
+ * socket.
  */
 int notify_listen_fds(int ret_fds[NOTIFY_FDS_MAX]);
 
@@ -31,8 +31,10 @@ void notify_status(const char *status);
 void notify_reloading(void);
 /* At the beginning of the end. */
 void notify_stopping(const char *status);
-/* Starting or stopping takes longer: give us so much more time from now on. Call it again before that is
- * over. */
+/*
+ * Starting or stopping takes longer: give us so much more time from now on. Call it again before that is
+ * over.
+ */
 void notify_more_time(uint64_t ms);
 /* How often, in ms, notify_alive() must be called: half of what the manager waits. 0: it does not wait. */
 uint64_t notify_alive_interval_ms(void);

@@ -88,7 +88,7 @@ int admin_readyz(struct admin *a, struct request *q, struct reply *r)
 
 int admin_metrics(struct admin *a, struct request *q, struct reply *r)
 {
-	SCOPED_BUF text;
+	SCOPED_BUF text = { 0 };
 
 	if (!admin_is_local(q, r))
 		return 0;

@@ -41,7 +41,7 @@ int admin_status(struct admin *a, struct request *q, struct reply *r)
 {
 	struct flights_total total = { 0 };
 	struct store_usage usage;
-	SCOPED_BUF body;
+	SCOPED_BUF body = { 0 };
 
 	if (!admin_is_local(q, r))
 		return 0;

@@ -70,7 +70,7 @@ void asks_free(struct asks *a)
 		return;
 	lock_take(&a->lock);
 	a->is_stopping = true;
-	end = all = xcalloc(map_count(a->running) + 1, sizeof(all[0]));
+	end = all = xcalloc(map_count(a->running) + 1, sizeof(void *));
 	(void)map_each(a->running, collect, &end);
 	lock_drop(&a->lock);
 	for (struct ask **k = all; k < end; k++) {
@@ -87,7 +87,7 @@ void asks_free(struct asks *a)
 	free(a);
 }
 
-/* --- one ask ---------------------------------------------------------------------------------------------------- */
+/* --- one ask -------------------------------------------------------------------------------------------- */
 
 static struct ask *new_ask(struct asks *a, struct str key, const struct question *q)
 {
@@ -173,7 +173,7 @@ static void drop_unused(struct ask *k)
 {
 	drop_learn_ctx(k->free_ctx, k->learn_ctx);
 	k->is_done = true;
-	ask_unref(k);
+	atomic_store(&k->refs, 1);
 	ask_unref(k);
 }
 
@@ -190,7 +190,7 @@ struct ask *ask_start(struct asks *a, struct str key, const struct question *q)
 	return k;
 }
 
-/* --- the end ---------------------------------------------------------------------------------------------------- */
+/* --- the end -------------------------------------------------------------------------------------------- */
 
 static void leave_table(struct ask *k)
 {
@@ -205,8 +205,9 @@ static void leave_asks(struct asks *a)
 	SCOPED_LOCK(&a->lock);
 
 	assert(a->count > 0);
+	/* under the lock: asks_free() may destroy it right after */
 	if (--a->count == 0)
-		pthread_cond_broadcast(&a->all_done); /* under the lock: asks_free() may destroy it right after */
+		pthread_cond_broadcast(&a->all_done);
 }
 
 static void finish(struct ask *k)
@@ -243,7 +244,7 @@ void ask_answered(struct ask *k)
 	work_submit(k->asks->work, &k->job);
 }
 
-/* --- who waits -------------------------------------------------------------------------------------------------- */
+/* --- who waits ------------------------------------------------------------------------------------------ */
 
 struct str ask_key(const struct ask *k)
 {

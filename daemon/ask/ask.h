@@ -8,8 +8,8 @@
  * Life      ASKING -> LEARNING -> DONE. A done ask leaves the table at once: the next question is a new call.
  * Promises  (1) one upstream call per key at a time, however many ask (C03).
  *           (2) every ask is DONE within its deadline, or 9 s when none is given.
- * (3) idempotent calls are tried again once when the connection broke or a 5xx came, inside the deadline
- * (E11).
+ *           (3) idempotent calls are tried again once when the connection broke or a 5xx came, inside the
+ *               deadline (E11).
  */
 #pragma once
 #include "common/waiter.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * call - the calls upstream of one ask: the first, one more if that is worth it, and those that carry a body along a redirect.
+ * call - the calls upstream of one ask: the first, one more if that is worth it, and those that carry a body
+ *        along a redirect.
  *
  * Never     calls again without time left, or anything but GET and HEAD; decodes a body.
  * Threads   ask_call(): the starting thread, later the fetch thread; the ops: fetch thread.
@@ -37,7 +38,7 @@ static void forget_answer(struct ask *k)
 	answer->content_length = -1;
 }
 
-/* --- ops -------------------------------------------------------------------------------------------------------- */
+/* --- ops ------------------------------------------------------------------------------------------------ */
 
 static int on_head(void *ctx, const struct fetch_head *head)
 {
@@ -74,7 +75,7 @@ static ssize_t on_need_body(void *ctx, void *bytes, size_t len_max)
 	return (ssize_t)len;
 }
 
-/* --- again? ----------------------------------------------------------------------------------------------------- */
+/* --- again? --------------------------------------------------------------------------------------------- */
 
 static bool is_worth_retrying(const struct ask *k, int error)
 {
@@ -95,13 +96,13 @@ static bool is_worth_retrying(const struct ask *k, int error)
 
 static bool will_retry(struct ask *k, int error)
 {
-	return k->attempts == 1 && time_left(k) >= RETRY_WAIT_MS + RETRY_TIME_MIN_MS && is_worth_retrying(k, error) &&
-	       !asks_stopping(k->asks);
+	return k->attempts == 1 && time_left(k) >= RETRY_WAIT_MS + RETRY_TIME_MIN_MS &&
+	       is_worth_retrying(k, error) && !asks_stopping(k->asks);
 }
 
 /*
- * fetch follows no redirect of a request with a body; but this body is still here, and renamed repos answer 307 to a
- * paths-info POST (hub-protocol 5.3). Only to the Hub itself. Returns true with the new target.
+ * fetch follows no redirect of a request with a body; but this body is still here, and renamed repos answer
+ * 307 to a paths-info POST (hub-protocol 5.3). Only to the Hub itself. Returns true with the new target.
  */
 static bool will_replay(struct ask *k)
 {
@@ -110,7 +111,8 @@ static bool will_replay(struct ask *k)
 	struct origin origin;
 	struct str target;
 
-	if (!k->has_body || k->follow == FETCH_FOLLOW_NONE || location.len == 0 || k->replays >= ASK_REPLAYS_MAX)
+	if (!k->has_body || k->follow == FETCH_FOLLOW_NONE || location.len == 0 ||
+	    k->replays >= ASK_REPLAYS_MAX)
 		return false;
 	if ((k->answer.status != 307 && k->answer.status != 308) || asks_stopping(k->asks))
 		return false;
@@ -121,7 +123,8 @@ static bool will_replay(struct ask *k)
 	(void)buf_append_str(&base, buf_str(&k->target));
 	(void)str_cut(location, '#', &location, &target);
 	if (buf_error(&base) || uri_resolve(buf_str(&base), location, &url) < 0 ||
-	    origin_parse(buf_str(&url), &origin, &target) < 0 || !origin_eq(&origin, fetch_hub_origin(k->asks->fetch)))
+	    origin_parse(buf_str(&url), &origin, &target) < 0 ||
+	    !origin_eq(&origin, fetch_hub_origin(k->asks->fetch)))
 		return false;
 	buf_reset(&k->target);
 	return buf_append_str(&k->target, target) == 0;
@@ -135,7 +138,7 @@ static void call_again(void *ctx)
 	ask_call(k);
 }
 
-/* --- the end of an attempt -------------------------------------------------------------------------------------- */
+/* --- the end of an attempt ------------------------------------------------------------------------------ */
 
 static bool is_coded(const struct headers *h)
 {

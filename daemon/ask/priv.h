@@ -15,9 +15,9 @@ struct asks {
 	struct metrics *metrics;   /* borrowed */
 	const struct clock *clock; /* borrowed */
 	struct lock lock;          /* rank ASK; never together with that of an ask */
-	struct map *running;       /* key -> struct ask, borrowed from the asks' own reference; guarded by lock */
-	unsigned count;            /* of asks that are not DONE; guarded by lock */
-	bool is_stopping;          /* guarded by lock */
+	struct map *running; /* key -> struct ask, borrowed from the asks' own reference; guarded by lock */
+	unsigned count;      /* of asks that are not DONE; guarded by lock */
+	bool is_stopping;    /* guarded by lock */
 	pthread_cond_t all_done;
 };
 
@@ -25,22 +25,22 @@ struct asks {
 #define ASK_REPLAYS_MAX 5
 
 struct ask {
-	atomic_uint refs;      /* one is the running call's, until DONE */
-	struct asks *asks;     /* borrowed until DONE */
-	struct str key;        /* owned */
+	atomic_uint refs;  /* one is the running call's, until DONE */
+	struct asks *asks; /* borrowed until DONE */
+	struct str key;    /* owned */
 
 	/* the question, copied */
-	char *method;          /* owned */
+	char *method; /* owned */
 	struct buf target;
 	struct headers headers;
-	struct secret *token;  /* shared */
+	struct secret *token; /* shared */
 	struct buf request_body;
 	bool has_body;
 	enum fetch_follow follow;
 	uint64_t answer_bytes_max, deadline_mono_ms;
 	int (*learn)(void *ctx, const struct answer *answer);
 	void (*free_ctx)(void *ctx);
-	void *learn_ctx;       /* owned until learn has run */
+	void *learn_ctx; /* owned until learn has run */
 	struct job job;
 
 	/* the fetch thread's until LEARNING, the work thread's until DONE, constant afterwards */
@@ -48,9 +48,9 @@ struct ask {
 	unsigned attempts, replays;
 	size_t body_given;
 
-	struct lock lock;      /* rank ASK */
-	bool is_done;          /* guarded by lock */
-	unsigned attempts_over; /* guarded by lock */
+	struct lock lock;          /* rank ASK */
+	bool is_done;              /* guarded by lock */
+	unsigned attempts_over;    /* guarded by lock */
 	struct transfer *transfer; /* of the running attempt, shared; guarded by lock */
 	struct waiters waiters;
 };

@@ -16,6 +16,7 @@ struct network {
 };
 
 /* IANA special-purpose registries: what is not globally reachable. */
+/* clang-format off */
 static const struct network internal_v4[] = {
 	{ { 0 }, 8 },           /* "this" host: connects to loopback on Linux */
 	{ { 10 }, 8 },
@@ -34,6 +35,7 @@ static const struct network internal_v6[] = {
 	{ { 0xfe, 0x80 }, 9 },  /* link-local and the old site-local */
 	{ { 0xff }, 8 },
 };
+/* clang-format on */
 
 static bool is_in(const uint8_t *bytes, const struct network *n)
 {
@@ -115,7 +117,8 @@ bool address_is_internal(const struct address *a)
 {
 	bool is_v4 = a->family == AF_INET;
 	const struct network *networks = is_v4 ? internal_v4 : internal_v6;
-	size_t count = is_v4 ? sizeof(internal_v4) / sizeof(*internal_v4) : sizeof(internal_v6) / sizeof(*internal_v6);
+	size_t count = is_v4 ? sizeof(internal_v4) / sizeof(*internal_v4)
+			     : sizeof(internal_v6) / sizeof(*internal_v6);
 
 	for (size_t i = 0; i < count; i++)
 		if (is_in(a->bytes, &networks[i]))

@@ -5,8 +5,8 @@
  * Checked when the socket is opened, after the name was resolved: what a name means is for others to say.
  */
 #pragma once
-#include "common/str.h"
 #include <sys/socket.h>
+#include "common/str.h"
 
 /* Without port and scope; IPv4 inside IPv6 (mapped, 6to4, NAT64) is kept as the IPv4 address it stands for.
  * */

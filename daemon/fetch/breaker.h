@@ -6,10 +6,9 @@
  *   CLOSED ----------------------> OPEN --------------------------> PROBING
  *      ^                            ^                                 |  |
  *      |                            +------- the probe failed --------+  |
- *      +--------------------- any answer, of whatever status ------------+
+ *      +--------- any answer, of whatever status; the probe connected ---+
  *
- * Only failures of the transport count (refused, no such name, no connection in time): whoever answers 500
- * is there.
+ * Counts    failures of the transport only (refused, no such name, no connection in time): who answers 500 is there.
  * Threads   the fetch thread's alone.
  * Promises  (1) while open, at most one asker is let through at a time, and none before the wait is over.
  *           (2) the wait starts at 2 s and doubles up to 30 s with each probe that fails.
@@ -31,8 +30,8 @@ struct breaker {
 };
 
 enum breaker_pass {
-	BREAKER_PASS,  /* closed */
-	BREAKER_PROBE, /* open, and this one finds out: tell breaker_failed(), breaker_answered() or breaker_unsure() */
+	BREAKER_PASS, /* closed */
+	BREAKER_PROBE, /* open, and this one finds out; its end goes to breaker_failed, _answered or _unsure */
 	BREAKER_STOP,
 };
 enum breaker_pass breaker_ask(struct breaker *b, uint64_t now_mono_ms);

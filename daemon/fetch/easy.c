@@ -3,10 +3,10 @@
  * easy - one libcurl handle for one hop: its options, its callbacks (trampolines), its errors.
  *
  * Owns      the handle and its list of fields, from easy_start_hop() to easy_end_hop().
- * Never     decides: a callback checks the magic number, calls one function of transfer.c and translates the result.
+ * Never     decides: a callback checks the magic number, calls one function of hop.c, translates the result.
  * Threads   fetch.
- * Promises  (1) the target goes out byte for byte: the URL given to libcurl is the origin alone, the rest is REQUEST_TARGET.
- *           (2) a field that is not on the list of what may go anywhere goes to the Hub only (reliability 0.3 (7)).
+ * Promises  (1) the target goes out byte for byte: libcurl gets the origin as URL, the rest as REQUEST_TARGET.
+ *           (2) a field that is not known to be harmless goes to the Hub only (reliability 0.3 (7)).
  */
 #include <assert.h>
 #include <errno.h>
@@ -18,10 +18,10 @@
 
 #include "common/banned.h"
 
-/* libcurl hands bodies over in 16 KiB pieces, but reads the socket in pieces of this size (performance.md 4.2). */
+/* libcurl hands bodies over in 16 KiB pieces, but reads the socket in pieces of this size (performance 4.2). */
 #define RECEIVE_BUFFER_BYTES (512 * 1024L)
 #define SMALL_BUFFER_BYTES (16 * 1024L)
-/* A request with a body cannot be repeated by libcurl when the connection turns out to be dead: use fresh ones. */
+/* A request with a body cannot be repeated when its connection turns out to be dead: use fresh ones. */
 #define IDLE_FOR_BODY_MAX_S 10L
 
 struct transfer *transfer_from(void *p)
@@ -32,7 +32,7 @@ struct transfer *transfer_from(void *p)
 	return t;
 }
 
-/* --- trampolines ------------------------------------------------------------------------------------------------ */
+/* --- trampolines ---------------------------------------------------------------------------------------- */
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *p)
 {
@@ -76,13 +76,15 @@ static int on_connected(void *p, char *remote, char *local, int remote_port, int
 	return atomic_load(&t->is_cancelled) ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
-/* --- fields ----------------------------------------------------------------------------------------------------- */
+/* --- fields --------------------------------------------------------------------------------------------- */
 
 /* Set here, or by libcurl, or not for upstream (a cookie must not change what is stored: reliability P18). */
 static bool is_ours(const struct headers *h, struct str name)
 {
-	static const struct str ours[] = { STR("Host"), STR("Authorization"), STR("Accept-Encoding"), STR("Content-Length"),
-					   STR("Expect"), STR("Cookie") };
+	static const struct str ours[] = {
+		STR("Host"),           STR("Authorization"), STR("Accept-Encoding"),
+		STR("Content-Length"), STR("Expect"),        STR("Cookie")
+	};
 
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		if (str_eq_nocase(name, ours[i]))
@@ -115,7 +117,8 @@ static void add_fields(struct transfer *t)
 	for (size_t i = 0; i < t->headers.count; i++) {
 		const struct header_field *f = &t->headers.fields[i];
 
-		if (!is_ours(&t->headers, str_from(f->name)) && (is_hub || may_go_anywhere(str_from(f->name))))
+		if (!is_ours(&t->headers, str_from(f->name)) &&
+		    (is_hub || may_go_anywhere(str_from(f->name))))
 			add_line(t, f->name, f->value);
 	}
 	if (!headers_get(&t->headers, STR("User-Agent")).ptr)
@@ -135,17 +138,17 @@ static void drop_fields(struct transfer *t)
 	t->fields = NULL;
 }
 
-/* --- options ---------------------------------------------------------------------------------------------------- */
+/* --- options -------------------------------------------------------------------------------------------- */
 
 /* Every option must be taken: a libcurl that does not know one would be less strict than what is promised. */
-#define SET(easy, option, value) \
-	do { \
-		CURLcode code_ = curl_easy_setopt((easy), (option), (value)); \
-		if (code_ != CURLE_OK) { \
-			log_error("fetch", "libcurl does not take an option", LOG_TEXT("option", #option), \
-				  LOG_TEXT("reason", curl_easy_strerror(code_)), LOG_END); \
-			return -EPROTO; \
-		} \
+#define SET(easy, option, value)                                                                             \
+	do {                                                                                                 \
+		CURLcode code_ = curl_easy_setopt((easy), (option), (value));                                \
+		if (code_ != CURLE_OK) {                                                                     \
+			log_error("fetch", "libcurl does not take an option", LOG_TEXT("option", #option),   \
+				  LOG_TEXT("reason", curl_easy_strerror(code_)), LOG_END);                   \
+			return -EPROTO;                                                                      \
+		}                                                                                            \
 	} while (0)
 
 /* reliability E.4. Proxies, netrc, cookies, HSTS, alt-svc, following and decoding: all off. */
@@ -160,7 +163,7 @@ static int set_common(const struct fetch *f, CURL *easy)
 	SET(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	SET(easy, CURLOPT_PROXY, "");
 	SET(easy, CURLOPT_NOSIGNAL, 1L);
-	/* else ending a transfer whose name is being looked up would wait for the look-up, and the thread with it */
+	/* else ending a transfer during the look-up of its name would wait for that, and the thread with it */
 	SET(easy, CURLOPT_QUICK_EXIT, 1L);
 	SET(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_timeout_ms);
 	SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -190,7 +193,8 @@ static int set_http(struct transfer *t, CURL *easy)
 	SET(easy, CURLOPT_OPENSOCKETDATA, t);
 	SET(easy, CURLOPT_PREREQFUNCTION, on_connected);
 	SET(easy, CURLOPT_PREREQDATA, t);
-	SET(easy, CURLOPT_SHARE, t->fetch->pools[t->token && transfer_is_hub_hop(t) ? POOL_TOKEN : POOL_ANONYMOUS]);
+	SET(easy, CURLOPT_SHARE,
+	    t->fetch->pools[t->token && transfer_is_hub_hop(t) ? POOL_TOKEN : POOL_ANONYMOUS]);
 	return 0;
 }
 
@@ -217,11 +221,9 @@ static int set_method(struct transfer *t, CURL *easy)
 	SET(easy, CURLOPT_READFUNCTION, on_read);
 	SET(easy, CURLOPT_READDATA, t);
 	SET(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)(t->has_body ? t->body_bytes : 0));
-	/* without a body libcurl would repeat it on a new connection when a reused one breaks: a write, so never */
-	if (t->has_body)
-		SET(easy, CURLOPT_MAXAGE_CONN, IDLE_FOR_BODY_MAX_S);
-	else
-		SET(easy, CURLOPT_FRESH_CONNECT, 1L);
+	/* without a body libcurl would repeat it when a reused connection breaks: never, it is a write */
+	SET(easy, CURLOPT_FRESH_CONNECT, t->has_body ? 0L : 1L);
+	SET(easy, CURLOPT_MAXAGE_CONN, IDLE_FOR_BODY_MAX_S);
 	return 0;
 }
 
@@ -282,8 +284,8 @@ void easy_continue(struct transfer *t)
 /* A connection and no request: nobody's log shows it, and it proves all that the breaker doubts. */
 CURL *easy_new_probe(struct fetch *f)
 {
-	SCOPED_FREE char *url = xasprintf("http%s://%s:%u/", f->rules.hub.is_tls ? "s" : "", f->rules.hub.host,
-					  f->rules.hub.port);
+	SCOPED_FREE char *url = xasprintf("http%s://%s:%u/", f->rules.hub.is_tls ? "s" : "",
+					  f->rules.hub.host, f->rules.hub.port);
 	CURL *easy = curl_easy_init();
 
 	assert(easy);

@@ -4,8 +4,8 @@
  *
  * Owns      the curl handles, redirects, the breaker, the address check of each connection.
  * Never     gives a token to another origin than the one it was made for (design P5), follows a redirect to
- *           a host that
- * is not allowed (design 9), retries by itself, decodes bodies, reads *_proxy variables, cookies or netrc.
+ *           a host that is not allowed (design 9), retries by itself, decodes bodies, reads *_proxy variables,
+ *           cookies or netrc.
  * Threads   the ops below are called on the fetch thread; they must not wait for anything. All calls here
  *           from any thread.
  * Promises  (1) on_done is called exactly once for each transfer, last, and after it nothing else is.

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fetch/priv - the room's inside. Only files of this room include it; only easy.c and fetch.c call libcurl.
+ * fetch/priv - the room's inside. Only files of this room include it; easy.c, loop.c and fetch.c call libcurl.
  *
- *   any thread                          fetch thread
- * fetch_start() transfer_cancel()     fetch.c     turns the loop: mail, due calls, libcurl, deadlines,
- * probe
- *   transfer_resume() fetch_call()      transfer.c  the life of one transfer, hop by hop
+ *   any thread (fetch.c)                fetch thread
+ *   fetch_start() transfer_cancel()     loop.c      mail, due calls, libcurl, deadlines, probe
+ *   transfer_resume() fetch_call()      transfer.c  the life of one transfer; hop.c: while a hop runs
  *        |                              easy.c      one libcurl handle per hop, its callbacks
  *        +--- mailbox, under lock ----> head.c redirect.c address.c breaker.c   pure
+ *
+ * One multi handle, and two shares for connections and TLS sessions (enum fetch_pool): libcurl looks for a
+ * connection to use again only in the share of the easy handle. Each is used by one thread, so it needs no lock.
  */
 #pragma once
 #include <curl/curl.h>
@@ -51,8 +53,8 @@ struct fetch {
 	CURLSH *pools[POOL_COUNT];
 	struct list active; /* of transfers */
 	struct breaker breaker;
-	CURL *probe;        /* running, or NULL */
-	uint64_t now;       /* monotonic, read once a turn */
+	CURL *probe;  /* running, or NULL */
+	uint64_t now; /* monotonic, read once a turn */
 	uint64_t checked_mono_ms;
 };
 
@@ -64,7 +66,7 @@ struct transfer {
 	unsigned magic;
 	atomic_uint refs;
 	atomic_bool is_cancelled;
-	struct fetch *fetch; /* shared */
+	struct fetch *fetch;   /* shared */
 	struct list mail_node; /* guarded by fetch->lock */
 	unsigned mail;         /* guarded by fetch->lock; enum transfer_mail */
 
@@ -85,10 +87,10 @@ struct transfer {
 	struct list node;
 	bool is_active, is_done;
 	bool is_breaker_probe;
-	bool has_left_hub;  /* once a hop was elsewhere, the token stays at home, wherever the road leads */
-	bool is_final;      /* the final head has come */
+	bool has_left_hub; /* once a hop was elsewhere, the token stays at home, wherever the road leads */
+	bool is_final;     /* the final head has come */
 	bool is_paused_down, is_paused_up, is_body_sent;
-	int error;          /* why a callback broke it off */
+	int error; /* why a callback broke it off */
 	uint64_t since_mono_ms, began_mono_ms;
 	uint64_t sent_bytes, received_bytes;
 	int64_t content_length;
@@ -100,15 +102,20 @@ struct transfer {
 	struct origin origin;
 	struct buf url, next_url;
 	struct origin next_origin;
-	bool has_next;      /* its answer is a redirect that will be followed */
+	bool has_next; /* its answer is a redirect that will be followed */
 	uint64_t drained_bytes;
 	struct head head;
 	bool is_connected;
 	unsigned sockets_opened, sockets_refused;
 };
 
-/* fetch.c */
+/* fetch.c; any thread */
 void fetch_unref(struct fetch *f);
+
+/* loop.c */
+void *fetch_main(void *p);
+void fetch_wake(struct fetch *f);
+void fetch_send_mail(struct transfer *t, enum transfer_mail what);
 /* The Hub's hop ended: r is 0 for an answer, else what kept it from coming. */
 void fetch_note_hub(struct fetch *f, int r, bool was_probe);
 
@@ -121,8 +128,9 @@ void transfer_hop_ended(struct transfer *t, CURLcode code);
 void transfer_end(struct transfer *t, int error);
 void transfer_check_deadlines(struct transfer *t);
 bool transfer_is_hub_hop(const struct transfer *t);
+
+/* hop.c, for easy.c: 0, or -errno to break off; the bodies' side also FETCH_PAUSE. */
 void transfer_note_connected(struct transfer *t);
-/* For easy.c: 0, or -errno to break off; the body's side also FETCH_PAUSE. */
 int transfer_take_line(struct transfer *t, struct str line);
 ssize_t transfer_take_body(struct transfer *t, const void *bytes, size_t len);
 ssize_t transfer_give_body(struct transfer *t, void *bytes, size_t len_max);

@@ -80,8 +80,8 @@ static bool is_allowed(const struct redirect_rules *rules, const struct origin *
 	return is_listed(rules, o);
 }
 
-int redirect_decide(const struct redirect_rules *rules, const struct redirect_facts *facts, struct buf *ret_url,
-		    struct origin *ret_origin)
+int redirect_decide(const struct redirect_rules *rules, const struct redirect_facts *facts,
+		    struct buf *ret_url, struct origin *ret_origin)
 {
 	struct str reference, fragment, rest;
 	struct origin to;
@@ -89,7 +89,8 @@ int redirect_decide(const struct redirect_rules *rules, const struct redirect_fa
 	if (!is_followable(facts))
 		return 0;
 	(void)str_cut(facts->location, '#', &reference, &fragment); /* a fragment never goes on the wire */
-	if (uri_resolve(facts->base_url, reference, ret_url) < 0 || origin_parse(buf_str(ret_url), &to, &rest) < 0)
+	if (uri_resolve(facts->base_url, reference, ret_url) < 0 ||
+	    origin_parse(buf_str(ret_url), &to, &rest) < 0)
 		return facts->follow == FETCH_FOLLOW_ALLOWED ? -EACCES : 0;
 	if (!origin_eq(&rules->hub, &to)) {
 		if (facts->follow == FETCH_FOLLOW_SAME_ORIGIN)
@@ -117,7 +118,8 @@ static bool is_listed_address(const struct redirect_rules *rules, const struct a
 	return false;
 }
 
-bool redirect_address_ok(const struct redirect_rules *rules, const struct origin *origin, const struct address *to)
+bool redirect_address_ok(const struct redirect_rules *rules, const struct origin *origin,
+			 const struct address *to)
 {
 	if (origin_eq(&rules->hub, origin) || !address_is_internal(to))
 		return true;

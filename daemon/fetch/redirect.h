@@ -2,14 +2,13 @@
 /*
  * redirect - may this answer be followed, and where to? Pure (design 9; reliability U07, U08).
  *
- * Followed   301 302 303 307 308 with a Location, for GET and HEAD; 307 and 308 also for other methods
- *            without a body.
- * Everything else that looks like a redirect is the final answer: a streamed body cannot be sent twice.
- * Where to   the Hub's own origin; a listed host; with a Hub at a loopback or private address, that address
- * on any port.
- * A name with "*." in front stands for names that others make: only the scheme's own port. A name alone:
- * any port.
- *            "name:8443": that port. Never from https to http, never another scheme.
+ * Followed  301 302 303 307 308 with a Location, for GET and HEAD; 307 and 308 also for other methods without a
+ *           body. Everything else that looks like a redirect is the final answer: a streamed body cannot be
+ *           sent twice.
+ * Where to  the Hub's own origin; a listed host; with a Hub at a loopback or private address, that address on any
+ *           port. Never from https to http, never another scheme.
+ * Listed    "*.name" stands for names that others make: only the scheme's own port. "name": any port.
+ *           "name:8443": that port.
  */
 #pragma once
 #include "fetch/address.h"
@@ -29,9 +28,9 @@ struct redirect_facts {
 	enum fetch_follow follow;
 	bool has_body;
 	int status;
-	unsigned hop;         /* of this answer; 0 is the first */
-	struct str base_url;  /* what was asked */
-	struct str location;  /* ptr NULL: there was none */
+	unsigned hop;        /* of this answer; 0 is the first */
+	struct str base_url; /* what was asked */
+	struct str location; /* ptr NULL: there was none */
 };
 
 /*
@@ -40,7 +39,8 @@ struct redirect_facts {
  * Returns 1 follow it; 0 this is the final answer; -EACCES the host or scheme is not allowed; -ELOOP too
  * many hops.
  */
-int redirect_decide(const struct redirect_rules *rules, const struct redirect_facts *facts, struct buf *ret_url,
-		    struct origin *ret_origin);
+int redirect_decide(const struct redirect_rules *rules, const struct redirect_facts *facts,
+		    struct buf *ret_url, struct origin *ret_origin);
 /* May a connection for this origin go to this address? */
-bool redirect_address_ok(const struct redirect_rules *rules, const struct origin *origin, const struct address *to);
+bool redirect_address_ok(const struct redirect_rules *rules, const struct origin *origin,
+			 const struct address *to);

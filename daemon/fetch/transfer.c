@@ -2,12 +2,10 @@
 /*
  * transfer - the life of one transfer, hop by hop.
  *
- * Owns      what was asked, the state of the running hop, the time limits.
+ * Owns      what was asked, the time limits, the way from one hop to the next.
  * Never     touches a transfer that is not active; calls on_done twice.
  * Threads   all on the fetch thread, but ref and unref.
  * Life      mailed -> active -> (hop ended -> next hop)* -> done. Each way out leads through transfer_end().
- * Promises  (1) an op that was called after transfer_cancel() returned on this thread is on_done.
- *           (2) the redirect's own body is read (so that the connection can be used again) up to 64 KiB, and dropped.
  */
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +18,6 @@
 #include "common/banned.h"
 
 #define URL_BYTES_MAX 65536
-#define DRAINED_BYTES_MAX 65536
 
 struct transfer *transfer_ref(struct transfer *t)
 {
@@ -52,7 +49,7 @@ bool transfer_is_hub_hop(const struct transfer *t)
 	return !t->has_left_hub && origin_eq(&t->origin, &t->fetch->rules.hub);
 }
 
-/* --- begin and end ---------------------------------------------------------------------------------------------- */
+/* --- begin and end -------------------------------------------------------------------------------------- */
 
 static bool method_is_known(const char *method)
 {
@@ -84,7 +81,8 @@ static int check_request(const struct transfer *t)
 		return -ECANCELED;
 	if (t->fetch->is_offline)
 		return -EHOSTUNREACH;
-	if (!method_is_known(t->method) || !target_is_clean((struct str){ t->first_target, t->first_target_len }))
+	if (!method_is_known(t->method) ||
+	    !target_is_clean((struct str){ t->first_target, t->first_target_len }))
 		return -EINVAL;
 	return 0;
 }
@@ -145,172 +143,7 @@ void transfer_end(struct transfer *t, int error)
 	transfer_unref(t);
 }
 
-/* --- the answer's head ------------------------------------------------------------------------------------------ */
-
-static int report_head(struct transfer *t)
-{
-	struct fetch_head head = {
-		.status = t->head.status,
-		.headers = &t->head.headers,
-		.hop = t->hop,
-		.is_final = !t->has_next,
-		.is_hub_origin = transfer_is_hub_hop(t),
-		.content_length = t->content_length,
-	};
-	int r;
-
-	if (atomic_load(&t->is_cancelled))
-		return -ECANCELED;
-	r = t->ops.on_head ? t->ops.on_head(t->ctx, &head) : 0;
-	return r > 0 ? -ECANCELED : r;
-}
-
-static void count_answer(struct transfer *t)
-{
-	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_REQUESTS, metric_code(t->head.status), 0, 0, 1);
-	if (t->head.status == 429)
-		metrics_inc(t->fetch->metrics, METRIC_UPSTREAM_RATE_LIMITED);
-	if (!origin_eq(&t->origin, &t->fetch->rules.hub))
-		return;
-	fetch_note_hub(t->fetch, 0, t->is_breaker_probe);
-	t->is_breaker_probe = false;
-}
-
-/* Returns 1 it will be followed; 0 it is the final answer; -errno. */
-static int decide_redirect(struct transfer *t)
-{
-	struct redirect_facts facts = {
-		.method = t->method,
-		.follow = t->follow,
-		.has_body = t->has_body,
-		.status = t->head.status,
-		.hop = t->hop,
-		.base_url = buf_str(&t->url),
-		.location = headers_get(&t->head.headers, STR("Location")),
-	};
-	int r;
-
-	if (headers_count_of(&t->head.headers, STR("Location")) > 1)
-		return -EPROTO;
-	buf_reset(&t->next_url);
-	r = redirect_decide(&t->fetch->rules, &facts, &t->next_url, &t->next_origin);
-	if (r == -EACCES) {
-		struct str before_query, query;
-
-		(void)str_cut(facts.location, '?', &before_query, &query); /* the query may be a signature */
-		log_warning("fetch", "upstream redirects to a host that is not in hub.redirect-hosts: not followed",
-			    LOG_STR("location", before_query), LOG_END);
-	}
-	return r;
-}
-
-static int take_head(struct transfer *t)
-{
-	int r;
-
-	count_answer(t);
-	r = head_content_length(&t->head, &t->content_length);
-	if (r < 0)
-		return r;
-	r = decide_redirect(t);
-	if (r < 0)
-		return r;
-	t->has_next = r == 1;
-	t->is_final = !t->has_next;
-	if (t->is_final)
-		t->since_mono_ms = t->fetch->now;
-	/* libcurl stops sending after a refusal, but goes on waiting for a body that was paused */
-	if (t->is_final && t->is_paused_up && t->head.status >= 400)
-		transfer_resume(t);
-	r = report_head(t);
-	if (r == 0 && t->is_final && t->body_bytes_max && t->content_length > 0 && strcmp(t->method, "HEAD") != 0 &&
-	    (uint64_t)t->content_length > t->body_bytes_max)
-		r = -E2BIG;
-	return r;
-}
-
-int transfer_take_line(struct transfer *t, struct str line)
-{
-	int r = t->error ? t->error : head_line(&t->head, line);
-
-	if (r == 1)
-		r = take_head(t);
-	if (r < 0 && !t->error)
-		t->error = r;
-	return r;
-}
-
-/* --- bodies ----------------------------------------------------------------------------------------------------- */
-
-static ssize_t take_final_body(struct transfer *t, const void *bytes, size_t len)
-{
-	ssize_t r = 0;
-
-	if (t->body_bytes_max && t->received_bytes + len > t->body_bytes_max)
-		return -E2BIG;
-	if (t->ops.on_body)
-		r = t->ops.on_body(t->ctx, bytes, len);
-	t->is_paused_down = r == FETCH_PAUSE;
-	if (r < 0)
-		return r;
-	t->received_bytes += len;
-	t->since_mono_ms = t->fetch->now;
-	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_RECEIVED, 0, 0, 0, len);
-	return 0;
-}
-
-ssize_t transfer_take_body(struct transfer *t, const void *bytes, size_t len)
-{
-	ssize_t r;
-
-	if (t->error)
-		return t->error;
-	if (t->has_next) {
-		t->drained_bytes += len;
-		return t->drained_bytes > DRAINED_BYTES_MAX ? -E2BIG : 0; /* no error of ours: the next hop comes anyway */
-	}
-	r = atomic_load(&t->is_cancelled) ? -ECANCELED : take_final_body(t, bytes, len);
-	if (r < 0 && r != FETCH_PAUSE)
-		t->error = (int)r;
-	return r;
-}
-
-/* Asks the op for as much as is still owed: a client that sends less, or more, must not end well. */
-static ssize_t give_some(struct transfer *t, void *bytes, size_t len_max)
-{
-	uint64_t owed = t->body_bytes >= 0 ? (uint64_t)t->body_bytes - t->sent_bytes : UINT64_MAX;
-	ssize_t r;
-
-	if (owed == 0)
-		return 0;
-	r = t->ops.on_need_body(t->ctx, bytes, len_max < owed ? len_max : (size_t)owed);
-	if (r == 0 && t->body_bytes >= 0)
-		return -ECANCELED;
-	return r;
-}
-
-ssize_t transfer_give_body(struct transfer *t, void *bytes, size_t len_max)
-{
-	ssize_t r;
-
-	if (t->error)
-		return t->error;
-	if (!t->has_body)
-		return 0;
-	r = atomic_load(&t->is_cancelled) ? -ECANCELED : give_some(t, bytes, len_max);
-	t->is_paused_up = r == FETCH_PAUSE;
-	if (r == FETCH_PAUSE)
-		return r;
-	if (r < 0) {
-		t->error = (int)r;
-		return r;
-	}
-	assert((size_t)r <= len_max);
-	t->sent_bytes += (uint64_t)r;
-	t->is_body_sent = r == 0 || (t->body_bytes >= 0 && t->sent_bytes == (uint64_t)t->body_bytes);
-	t->since_mono_ms = t->fetch->now;
-	return r;
-}
+/* --- going on ------------------------------------------------------------------------------------------- */
 
 void transfer_continue(struct transfer *t)
 {
@@ -321,29 +154,7 @@ void transfer_continue(struct transfer *t)
 	easy_continue(t);
 }
 
-int transfer_check_address(struct transfer *t, const struct sockaddr *sa, socklen_t len)
-{
-	struct address to;
-
-	if (address_from_socket(sa, len, &to) < 0 || !redirect_address_ok(&t->fetch->rules, &t->origin, &to)) {
-		t->sockets_refused++;
-		return -EACCES;
-	}
-	t->sockets_opened++;
-	return 0;
-}
-
-void transfer_note_connected(struct transfer *t)
-{
-	t->is_connected = true;
-	/* a new connection is all that a probe is to find out; an old one proves nothing */
-	if (!t->is_breaker_probe || !t->sockets_opened)
-		return;
-	fetch_note_hub(t->fetch, 0, true);
-	t->is_breaker_probe = false;
-}
-
-/* --- the end of a hop ------------------------------------------------------------------------------------------- */
+/* --- the end of a hop ----------------------------------------------------------------------------------- */
 
 static int check_complete(const struct transfer *t)
 {
@@ -412,7 +223,7 @@ void transfer_hop_ended(struct transfer *t, CURLcode code)
 	transfer_end(t, r);
 }
 
-/* --- deadlines -------------------------------------------------------------------------------------------------- */
+/* --- deadlines ------------------------------------------------------------------------------------------ */
 
 static uint64_t patience_ms(const struct transfer *t)
 {

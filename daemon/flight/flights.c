@@ -193,7 +193,8 @@ bool flight_retire(struct flight *fl)
 
 /* --- joining ---------------------------------------------------------------------------------------------------- */
 
-static struct reader *reader_new(const struct flight_source *source, struct byte_range range, bool is_open, uint64_t size)
+static struct reader *reader_new(const struct flight_source *source, struct byte_range range, bool is_open,
+				 uint64_t size)
 {
 	struct reader *r = xcalloc(1, sizeof(*r));
 
@@ -363,7 +364,7 @@ static int view_one(void *ctx, struct str key, void *value)
 	view.readers = fl->reader_count;
 	view.transfers = fl->segment_count;
 	view.state = flight_state_name(fl->state);
-	LIST_EACH (it, &fl->segments)
+	LIST_EACH(it, &fl->segments)
 		view.bytes_per_s += LIST_ENTRY(it, struct segment, node)->bytes_per_s;
 	call->visit(call->ctx, &view);
 	return 0;

@@ -46,7 +46,8 @@ int head_check_identity(const struct fetch_head *head, const struct head_want *w
 	return 0;
 }
 
-static int check_whole(const struct fetch_head *head, const struct head_want *want, struct byte_range *ret_body)
+static int check_whole(const struct fetch_head *head, const struct head_want *want,
+		       struct byte_range *ret_body)
 {
 	if (head->content_length >= 0 && (uint64_t)head->content_length != want->id->size)
 		return -EBADMSG;
@@ -54,7 +55,8 @@ static int check_whole(const struct fetch_head *head, const struct head_want *wa
 	return 0;
 }
 
-static int check_part(const struct fetch_head *head, const struct head_want *want, struct byte_range *ret_body)
+static int check_part(const struct fetch_head *head, const struct head_want *want,
+		      struct byte_range *ret_body)
 {
 	struct content_range got;
 

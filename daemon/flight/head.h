@@ -11,9 +11,9 @@
 
 struct head_want {
 	const struct content_id *id;
-	struct str commit;    /* empty: any */
-	bool is_ranged;       /* the request had a Range field */
-	uint64_t first, end;  /* what was asked for */
+	struct str commit;   /* empty: any */
+	bool is_ranged;      /* the request had a Range field */
+	uint64_t first, end; /* what was asked for */
 };
 
 /*

@@ -297,7 +297,8 @@ static void run_hash(struct flight *fl)
 		limit = hashed + HASH_JOB_BYTES;
 	came_to = hash_up_to(fl, hashed, limit);
 	if (came_to < 0) {
-		log_error("flight", "cannot read back what was written", LOG_ERR("error", (int)came_to), LOG_END);
+		log_error("flight", "cannot read back what was written", LOG_ERR("error", (int)came_to),
+			  LOG_END);
 		flight_end(fl, FLIGHT_FAILED, -ENOSPC, 0, true);
 		return;
 	}

@@ -41,7 +41,8 @@ static uint64_t next_transfer_at(const struct plan *p, uint64_t offset, uint64_t
 }
 
 /* What to start for a byte that is missing at gap->first; r NULL: for nobody in particular. */
-static bool start_at(struct plan *p, const struct plan_reader *r, struct byte_range gap, struct byte_range *ret_range)
+static bool start_at(struct plan *p, const struct plan_reader *r, struct byte_range gap,
+		     struct byte_range *ret_range)
 {
 	struct plan_transfer *t = bringing(p, gap.first);
 	uint64_t end;

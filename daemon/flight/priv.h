@@ -4,7 +4,8 @@
  *
  *   any thread       flights.c   the table: join, retire, the end of everything; what counts as busy
  *   any thread       reader.c    what a reader may have, and how it waits
- *   fetch thread     flight.c    the turn: which transfers are needed; what a failure means; the clock's tick
+ *   fetch thread     flight.c    the turn: which transfers are needed; the clock's tick; the end
+ *   fetch thread     failure.c   what a failed transfer means
  *   fetch thread     segment.c   one transfer of a byte range: head, staging, writes
  * work threads     jobs.c      opening, hashing, emptying and closing the part, one job of a flight at a
  * time
@@ -57,8 +58,8 @@
 #define LANDED_COUNT 64
 
 enum flight_state {
-	FLIGHT_WAITING,   /* for room and its part */
-	FLIGHT_ASKING,    /* no answer has agreed yet */
+	FLIGHT_WAITING, /* for room and its part */
+	FLIGHT_ASKING,  /* no answer has agreed yet */
 	FLIGHT_FILLING,
 	FLIGHT_VERIFYING, /* every byte is held */
 	FLIGHT_LANDED,
@@ -79,80 +80,81 @@ struct source *source_unref(struct source *s);
 DEFINE_SCOPE(struct source *, source_unref);
 
 struct reader {
-	struct flight *flight;      /* shared */
-	struct list node;           /* guarded by the flight's lock, as all below */
-	struct byte_range range;    /* constant: what will be sent */
-	struct byte_range wanted;   /* constant: what is fetched for it */
-	bool is_whole;              /* constant */
-	bool is_held_back;          /* constant: its tail waits for the digest */
-	bool has_joined;            /* constant */
-	struct source *source;      /* shared */
-	uint64_t at;                /* the furthest offset it has asked for */
+	struct flight *flight;    /* shared */
+	struct list node;         /* guarded by the flight's lock, as all below */
+	struct byte_range range;  /* constant: what will be sent */
+	struct byte_range wanted; /* constant: what is fetched for it */
+	bool is_whole;            /* constant */
+	bool is_held_back;        /* constant: its tail waits for the digest */
+	bool has_joined;          /* constant */
+	struct source *source;    /* shared */
+	uint64_t at;              /* the furthest offset it has asked for */
 	bool is_started, is_fed;
 	int error;
-	uint64_t waiting_mono_ms;   /* since when it has nothing to send; 0: it has */
+	uint64_t waiting_mono_ms; /* since when it has nothing to send; 0: it has */
 };
 
 struct segment {
-	struct flight *flight;      /* shared */
-	struct source *source;      /* shared */
-	struct transfer *transfer;  /* shared; NULL until fetch_start() returned */
-	unsigned refs;              /* fetch thread */
-	struct list node;           /* guarded by the flight's lock */
+	struct flight *flight;           /* shared */
+	struct source *source;           /* shared */
+	struct transfer *transfer;       /* shared; NULL until fetch_start() returned */
+	unsigned refs;                   /* fetch thread */
+	struct list node;                /* guarded by the flight's lock */
 	uint64_t asked_first, asked_end; /* the range in the request; all, when upstream sends all */
-	bool is_ranged, has_if_range;    /* constant: what the request said */
+	bool is_ranged;                  /* constant: the request had a Range field */
 	/* guarded by the flight's lock for others, written by the fetch thread */
-	uint64_t flushed;           /* everything before it, from its first byte on, is in the part */
-	uint64_t stop;              /* it goes no further than this */
-	uint64_t bytes_per_s;       /* 0: not known yet */
-	bool has_agreed;            /* its head was right */
+	uint64_t flushed;     /* everything before it, from its first byte on, is in the part */
+	uint64_t stop;        /* it goes no further than this */
+	uint64_t bytes_per_s; /* 0: not known yet */
+	bool has_agreed;      /* its head was right */
 	/* fetch thread */
-	uint64_t pos, body_end;     /* the next byte that comes; where the body ends */
-	unsigned char *staging;     /* owned */
+	uint64_t pos, body_end; /* the next byte that comes; where the body ends */
+	unsigned char *staging; /* owned */
 	size_t staged, staging_room;
 	uint64_t received, flushed_bytes, head_mono_ms, flush_mono_ms;
 	bool is_paused, is_cancelled, is_complete, is_off;
-	bool is_hub_hop;            /* who gave the last answer */
-	int status, error;          /* why it was broken off by us; 0: it was not */
+	bool is_other_version; /* its validator is not the one that the part came with */
+	bool is_hub_hop;       /* who gave the last answer */
+	int status, error;     /* why it was broken off by us; 0: it was not */
 	int64_t retry_after_ms;
 };
 
 enum flight_job { JOB_NONE, JOB_OPEN, JOB_HASH, JOB_RESET, JOB_CLOSE };
 
 struct flight {
-	struct flights *all;        /* shared */
+	struct flights *all; /* shared */
 	atomic_uint refs;
-	struct content_id id;       /* constant */
+	struct content_id id;           /* constant */
 	char key[CONTENT_HEX_MAX + 24]; /* constant */
 	struct waiters waiters;
 
 	struct lock lock;
 	/* guarded by lock */
 	enum flight_state state;
-	int error, status;          /* of FAILED */
-	bool is_in_table;           /* guarded by the table's lock */
-	uint64_t news;              /* counts what readers may want to hear of */
-	uint64_t generation;        /* counts how often the part was emptied */
-	struct list readers;        /* in order of arrival */
+	int error, status;   /* of FAILED */
+	bool is_in_table;    /* guarded by the table's lock */
+	uint64_t news;       /* counts what readers may want to hear of */
+	uint64_t generation; /* counts how often the part was emptied */
+	struct list readers; /* in order of arrival */
 	unsigned reader_count, fed_count, started_count;
 	struct list segments;
 	unsigned segment_count;
-	uint64_t prefix;            /* held without a gap from 0 on */
-	uint64_t held;              /* all bytes held */
+	uint64_t prefix; /* held without a gap from 0 on */
+	uint64_t held;   /* all bytes held */
 	bool is_turn_posted;
-	bool is_tail_free;          /* the digest matched and the wait for the disk is over */
-	bool has_whole;             /* somebody wanted everything, and it is still worth it */
-	bool is_off;                /* the small start is over */
+	bool is_tail_free; /* the digest matched and the wait for the disk is over */
+	bool has_whole;    /* somebody wanted everything, and it is still worth it */
+	bool is_off;       /* the small start is over */
 	bool wants_reset;
-	bool is_dropping;           /* the part is to be deleted when it is closed */
+	bool is_dropping; /* the part is to be deleted when it is closed */
 	unsigned resets;
-	struct source *source;      /* shared: the last one used, for when all readers have left */
-	struct part *part;          /* shared; NULL before it is open and after it was closed */
-	int fd;                     /* owned, set once: the readers' own descriptor of the part, good after its end */
+	struct source *source; /* shared: the last one used, for when all readers have left */
+	struct part *part;     /* shared; NULL before it is open and after it was closed */
+	int fd; /* owned, set once: the readers' own descriptor of the part, good after its end */
 	bool is_job_running;
 	bool wants_open;
 	unsigned open_tries, room_tries;
-	bool is_verified, is_from_hub;   /* the digest matched; who sent the last bytes */
+	bool is_verified, is_from_hub; /* the digest matched; who sent the last bytes */
 	unsigned mismatches;
 
 	/* the job's, that is: of one thread at a time */
@@ -164,8 +166,8 @@ struct flight {
 
 	/* fetch thread */
 	unsigned attempts, renewals; /* failures, and refused addresses, since the last progress */
-	uint64_t progress;          /* bytes since the last failure */
-	uint64_t again_mono_ms;     /* nothing is started before */
+	uint64_t progress;           /* bytes since the last failure */
+	uint64_t again_mono_ms;      /* nothing is started before */
 	uint64_t checkpoint_mono_ms;
 	bool is_flush_armed, is_tick_armed, are_ranges_ignored;
 };
@@ -176,13 +178,13 @@ struct landed {
 };
 
 struct flights {
-	struct flights_opts opts;   /* constant */
+	struct flights_opts opts; /* constant */
 	atomic_uint refs;
 	struct lock lock;
-	pthread_cond_t idle;        /* nothing is busy */
+	pthread_cond_t idle; /* nothing is busy */
 	/* guarded by lock */
 	struct map *by_key;
-	unsigned busy;              /* segments, jobs and answers that are still to come */
+	unsigned busy; /* segments, jobs and answers that are still to come */
 	bool is_ending;
 	struct landed landed[LANDED_COUNT];
 	unsigned landed_next;
@@ -220,9 +222,14 @@ static inline bool flight_is_over_locked(const struct flight *fl)
 {
 	return fl->state == FLIGHT_LANDED || fl->state == FLIGHT_FAILED;
 }
-/* Fetch thread. A segment is out of the list; what now? */
-void flight_segment_ended(struct flight *fl, struct segment *s, int error);
+/* For fetch_call(); takes over a reference of the flight. */
+void flight_on_turn(void *ctx);
 const char *flight_state_name(enum flight_state state);
+
+/* --- failure.c; fetch thread --- */
+
+/* A segment is out of the list; what now? */
+void flight_segment_ended(struct flight *fl, struct segment *s, int error);
 
 /* --- segment.c; fetch thread --- */
 

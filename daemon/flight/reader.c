@@ -122,7 +122,7 @@ static bool is_agreed_locked(const struct reader *r)
 		return true;
 	if (fl->wants_reset)
 		return false;
-	LIST_EACH (it, (struct list *)&fl->segments) {
+	LIST_EACH(it, (struct list *)&fl->segments) {
 		const struct segment *s = LIST_ENTRY(it, struct segment, node);
 
 		if (s->has_agreed && s->asked_first <= r->at && r->at < s->stop)

@@ -87,8 +87,8 @@ static int segment_flush(struct segment *s)
 	}
 	s->staged = 0;
 	if (r < 0) {
-		log_warning("flight", "cannot write to the store", LOG_TEXT("file", s->source->label), LOG_ERR("error", r),
-			    LOG_END);
+		log_warning("flight", "cannot write to the store", LOG_TEXT("file", s->source->label),
+			    LOG_ERR("error", r), LOG_END);
 		s->error = -EIO;
 		return -EIO;
 	}
@@ -104,7 +104,7 @@ bool segments_flush(struct flight *fl)
 	uint64_t now = flight_now(fl);
 	bool is_left = false;
 
-	LIST_EACH (it, &fl->segments) {
+	LIST_EACH(it, &fl->segments) {
 		struct segment *s = LIST_ENTRY(it, struct segment, node);
 
 		if (s->staged && now - s->flush_mono_ms >= FLUSH_MS && segment_flush(s) < 0)
@@ -164,7 +164,8 @@ static int refuse(struct segment *s, const struct fetch_head *head, int verdict)
 	s->status = head->status;
 	s->error = verdict;
 	if (after.ptr)
-		s->retry_after_ms = retry_after_ms(after, clock_wall_s(s->flight->all->opts.clock), RETRY_AFTER_MS_CAP);
+		s->retry_after_ms =
+			retry_after_ms(after, clock_wall_s(s->flight->all->opts.clock), RETRY_AFTER_MS_CAP);
 	return verdict == -EAGAIN ? -EREMOTEIO : verdict;
 }
 
@@ -185,11 +186,9 @@ static int check_validator(struct segment *s, const struct fetch_head *head)
 	struct flight *fl = s->flight;
 	struct str now = head_validator(head);
 	struct str before = part_validator(fl->part);
-	bool has_changed = before.len && now.len && !str_eq(before, now);
 
-	if (head->status == 200 && s->has_if_range && before.len)
-		has_changed = true;
-	if (has_changed && can_start_over(fl))
+	s->is_other_version = before.len && now.len && !str_eq(before, now);
+	if (s->is_other_version && can_start_over(fl))
 		return -ESTALE;
 	if (now.len && !str_eq(before, now))
 		part_set_validator(fl->part, now);
@@ -198,26 +197,32 @@ static int check_validator(struct segment *s, const struct fetch_head *head)
 
 static bool has_other_full(struct segment *s)
 {
-	LIST_EACH (it, &s->flight->segments) {
+	LIST_EACH(it, &s->flight->segments) {
 		struct segment *other = LIST_ENTRY(it, struct segment, node);
 
-		if (other != s && other->has_agreed && !other->is_cancelled && other->body_end == s->flight->id.size &&
-		    other->asked_first == 0)
+		if (other != s && other->has_agreed && !other->is_cancelled &&
+		    other->body_end == s->flight->id.size && other->asked_first == 0)
 			return true;
 	}
 	return false;
 }
 
-/* All of the file, though a part was asked for (U04): taken from its beginning, what is held is skipped. */
+/*
+ * All of the file, though a part was asked for (U04): taken from its beginning, what is held is skipped. If not because
+ * the version is another, this upstream does so always; and a second one at the same time would bring nothing new.
+ */
 static int take_full(struct segment *s)
 {
-	s->flight->are_ranges_ignored |= !s->has_if_range;
-	if (has_other_full(s)) {
-		s->is_cancelled = true; /* that one brings everything */
+	struct flight *fl = s->flight;
+	bool is_second = has_other_full(s);
+
+	fl->are_ranges_ignored |= !s->is_other_version || is_second;
+	if (is_second) {
+		s->is_cancelled = true;
 		return -ECANCELED;
 	}
 	s->asked_first = 0;
-	s->asked_end = s->flight->id.size;
+	s->asked_end = fl->id.size;
 	return 0;
 }
 
@@ -264,8 +269,11 @@ static int take_final_head(struct segment *s, const struct fetch_head *head, con
 static int on_head(void *ctx, const struct fetch_head *head)
 {
 	struct segment *s = ctx;
-	struct head_want want = { .id = &s->flight->id, .commit = str_from(s->source->commit), .is_ranged = s->is_ranged,
-				  .first = s->asked_first, .end = s->asked_end };
+	struct head_want want = { .id = &s->flight->id,
+				  .commit = str_from(s->source->commit),
+				  .is_ranged = s->is_ranged,
+				  .first = s->asked_first,
+				  .end = s->asked_end };
 	int r = head_verdict(head);
 
 	s->is_hub_hop = head->is_hub_origin;
@@ -279,7 +287,8 @@ static int on_head(void *ctx, const struct fetch_head *head)
 		r = take_final_head(s, head, &want);
 	if (r == -EBADMSG)
 		log_warning("flight", "upstream's answer does not agree with what the Hub said of this file",
-			    LOG_TEXT("file", s->source->label), LOG_TEXT("hop", head->is_hub_origin ? "hub" : "storage"),
+			    LOG_TEXT("file", s->source->label),
+			    LOG_TEXT("hop", head->is_hub_origin ? "hub" : "storage"),
 			    LOG_I64("status", head->status), LOG_END);
 	return r;
 }
@@ -297,7 +306,7 @@ static bool must_pause(struct segment *s, size_t len)
 	SCOPED_LOCK(&fl->lock);
 
 	s->is_off = fl->is_off;
-	LIST_EACH (it, &fl->readers) {
+	LIST_EACH(it, &fl->readers) {
 		const struct reader *r = LIST_ENTRY(it, struct reader, node);
 
 		furthest = r->at > furthest ? r->at : furthest;
@@ -362,9 +371,10 @@ static void add_range(struct segment *s, struct headers *h)
 	if (s->asked_end == fl->id.size)
 		(void)headers_addf(h, "Range", "bytes=%" PRIu64 "-", s->asked_first);
 	else
-		(void)headers_addf(h, "Range", "bytes=%" PRIu64 "-%" PRIu64, s->asked_first, s->asked_end - 1);
+		(void)headers_addf(h, "Range", "bytes=%" PRIu64 "-%" PRIu64, s->asked_first,
+				   s->asked_end - 1);
 	if (validator.len && fl->held > 0)
-		s->has_if_range = headers_add(h, STR("If-Range"), validator) == 0;
+		(void)headers_add(h, STR("If-Range"), validator);
 }
 
 static struct segment *segment_new(struct flight *fl, struct source *source, struct byte_range range)
@@ -399,8 +409,11 @@ static void ask_upstream(struct segment *s)
 {
 	static const struct fetch_ops ops = { .on_head = on_head, .on_body = on_body, .on_done = on_done };
 	struct headers headers;
-	struct fetch_request request = { .method = "GET", .target = str_from(s->source->target), .headers = &headers,
-					 .token = s->source->token, .follow = FETCH_FOLLOW_ALLOWED,
+	struct fetch_request request = { .method = "GET",
+					 .target = str_from(s->source->target),
+					 .headers = &headers,
+					 .token = s->source->token,
+					 .follow = FETCH_FOLLOW_ALLOWED,
 					 .first_byte_timeout_ms = FIRST_BYTE_TIMEOUT_MS,
 					 .stall_timeout_ms = STALL_TIMEOUT_MS };
 

@@ -7,8 +7,16 @@
 #include "common/alloc.h"
 #include <errno.h>
 
+/* Who cannot be reached is one thing; a wrong answer or none in time is told as such. */
+static int why_no_proof(int upstream_error)
+{
+	if (upstream_error == -EHOSTUNREACH)
+		return -EACCES;
+	return upstream_error == -EACCES ? -EPERM : upstream_error; /* fetch's word for a redirect that is not allowed */
+}
+
 enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,
-		   enum endpoint_class class, bool upstream_is_down, struct reply *r)
+		   enum endpoint_class class, int upstream_error, struct reply *r)
 {
 	struct refusal refusal;
 	enum access_verdict verdict;
@@ -18,7 +26,7 @@ enum door hub_door(struct hub *h, struct request *q, struct str repo, enum acces
 			     "malformed Authorization field: one Bearer or Basic token is expected");
 		return DOOR_CLOSED;
 	}
-	verdict = auth_may_read(h->opts.auth, &q->subject, repo, level, upstream_is_down, &refusal);
+	verdict = auth_may_read(h->opts.auth, &q->subject, repo, level, upstream_error != 0, &refusal);
 	if (verdict == ACCESS_ALLOW)
 		return DOOR_OPEN;
 	if (verdict == ACCESS_PROBE)
@@ -29,7 +37,7 @@ enum door hub_door(struct hub *h, struct request *q, struct str repo, enum acces
 		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 		q->result = RESULT_NEGATIVE_HIT;
 	} else {
-		reply_error(r, q, class, -EACCES, STR(""));
+		reply_error(r, q, class, why_no_proof(upstream_error), STR(""));
 		q->result = RESULT_OFFLINE_MISS;
 	}
 	refusal_done(&refusal);

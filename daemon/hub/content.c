@@ -129,7 +129,7 @@ static int answer_without_body(struct request *q, const struct hub_file *file, i
 	set_file_fields(file, q, r);
 	r->status = status;
 	r->kind = REPLY_EMPTY;
-	r->cache_status = q->used_upstream ? "fwd=miss; stored" : "hit";
+	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 	q->result = q->used_upstream ? RESULT_REVALIDATED : file->was_stale ? RESULT_STALE_HIT : RESULT_HIT;
 	if (status == 304)
 		return 0;
@@ -163,7 +163,7 @@ static bool was_promised(struct hub *h, const struct hub_file *file)
 
 static int fail(struct hub *h, struct request *q, const struct hub_file *file, int error, struct reply *r)
 {
-	SCOPED_BUF detail;
+	SCOPED_BUF detail = { 0 };
 
 	q->result = RESULT_OFFLINE_MISS;
 	if (!q->is_head && was_promised(h, file)) {
@@ -191,9 +191,9 @@ static int answer_head(struct hub *h, struct request *q, const struct hub_file *
 		buf_init(&key, 0);
 		return fail(h, q, file, -EHOSTUNREACH, r);
 	}
+	/* also of what is stored: it may be evicted or found damaged before the GET comes */
 	promise_key(file, &key);
-	if (!is_stored)
-		pins_put(&h->promises, buf_str(&key), STR(""), clock_mono_ms(h->opts.clock));
+	pins_put(&h->promises, buf_str(&key), STR(""), clock_mono_ms(h->opts.clock));
 	return answer_without_body(q, file, 200, r);
 }
 
@@ -368,8 +368,10 @@ int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file
 	for (int i = 0; i < 2; i++) {
 		int error;
 
-		if (is_stored && !q->reader && open_stored(h, &sha256, &blob) == 0)
+		if (is_stored && !q->reader && open_stored(h, &sha256, &blob) == 0) {
+			index_touch_blob(h->opts.index, &sha256, clock_wall_s(h->opts.clock));
 			return answer_stored(h, q, file, TAKE_PTR(blob), status, range, r);
+		}
 		if (!q->reader && !q->relay && fetch_is_down(h->opts.fetch))
 			return fail(h, q, file, -EHOSTUNREACH, r);
 		error = q->relay ? -ENOSPC : join_flight(h, q, file, range, is_open);

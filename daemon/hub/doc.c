@@ -111,7 +111,7 @@ static void set_document_fields(struct hub *h, struct request *q, const struct d
 		(void)headers_addf(&r->headers, "X-HF-Warning",
 				   "hfcached; upstream cannot be reached, this is what it said last");
 	r->age_s = clock_wall_s(h->opts.clock) - doc->fetched_at;
-	r->cache_status = q->used_upstream ? "fwd=miss; stored" : "hit";
+	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 	q->result = q->used_upstream ? RESULT_MISS : is_fresh ? RESULT_HIT : RESULT_STALE_HIT;
 }
 
@@ -133,6 +133,7 @@ static int serve_held(struct hub *h, struct request *q, const struct doc_spec *s
 		bool in_time = spec->is_pinned ||
 			       clock_wall_s(h->opts.clock) - doc.fetched_at <= (int64_t)(spec->ttl_ms / 1000);
 
+		index_touch_blob(h->opts.index, &doc.body, clock_wall_s(h->opts.clock));
 		reply_blob(r, 200, blob, 0, blob_size(blob));
 		set_document_fields(h, q, spec, &doc, in_time || q->used_upstream, r);
 	}
@@ -200,7 +201,7 @@ static bool is_no_help(const struct answer *a)
 static int answer_without_upstream(struct hub *h, struct request *q, const struct doc_spec *spec,
 				   const struct answer *a, struct reply *r)
 {
-	enum door door = hub_door(h, q, spec->repo, ACCESS_META, spec->class, a->error != 0, r);
+	enum door door = hub_door(h, q, spec->repo, ACCESS_META, spec->class, a->error, r);
 
 	if (door == DOOR_CLOSED)
 		return 0;
@@ -225,7 +226,8 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 		       const struct doc_spec *spec, struct reply *r)
 {
 	bool is_down = fetch_is_down(h->opts.fetch);
-	enum door door = hub_door(h, q, spec->repo, ACCESS_META, spec->class, is_down, r);
+	enum door door = hub_door(h, q, spec->repo, ACCESS_META, spec->class,
+				  is_down ? -EHOSTUNREACH : 0, r);
 	const struct answer *answer;
 	int error;
 

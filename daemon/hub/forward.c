@@ -101,7 +101,7 @@ static void set_links(struct hub *h, const struct request *q, const struct heade
 
 static void forget_names(struct hub *h, const struct hub_route *route)
 {
-	SCOPED_BUF canonical;
+	SCOPED_BUF canonical = { 0 };
 	struct str repo;
 
 	if (!route || route->repo.len == 0)

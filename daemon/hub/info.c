@@ -22,6 +22,18 @@ static bool says_public(const struct lesson *l, const struct json *json)
 	       json_is_false(json_get(json, "gated")) && (!disabled || json_is_false(disabled));
 }
 
+/* Nothing is said, or it is a string of the right kind. A repo without a commit may have "sha": null. */
+static bool is_sound(const struct json *json)
+{
+	const struct json *id = json_get(json, "id"), *sha = json_get(json, "sha");
+
+	if (!json_is_object(json) || (id && !json_is_string(id)))
+		return false;
+	if (!json_is_string(sha))
+		return !json_is_object(sha) && !json_is_array(sha);
+	return is_commit(json_string(sha));
+}
+
 static int teach_info(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
 {
 	struct str id = json_string(json_get(json, "id")), sha = json_string(json_get(json, "sha")),
@@ -30,7 +42,7 @@ static int teach_info(struct lesson *l, const struct answer *a, const struct jso
 	SCOPED_BUF canonical;
 
 	buf_init(&canonical, 1024);
-	if (!json_is_object(json))
+	if (!is_sound(json))
 		return -EPROTO;
 	if (is_commit(revision) && sha.len && !str_eq(sha, revision))
 		return -EPROTO;

@@ -172,6 +172,16 @@ int lesson_of_resolve(void *ctx, const struct answer *a)
 	return 0;
 }
 
+/* Does the pointer that git holds for an LFS file have the id that stands beside it (hub-protocol C06)? */
+static bool is_pointer_id(const struct content_id *content, struct str git_id)
+{
+	char id[POINTER_ID_TEXT];
+	SCOPED_BUF text;
+
+	pointer_text(content, &text, id);
+	return str_eq(git_id, str_from(id));
+}
+
 int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
 		    int64_t at)
 {
@@ -191,6 +201,9 @@ int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEX
 		return -EPROTO;
 	if ((content.kind == CONTENT_LFS) != json_is_object(lfs))
 		return -EPROTO;
+	oid = json_string(json_get(item, "oid"));
+	if (content.kind == CONTENT_LFS && oid.len && !is_pointer_id(&content, oid))
+		return -EPROTO; /* the listing contradicts itself: neither half can be believed */
 	learn_entry(h, repo, commit, path, &content, at);
 	return 0;
 }

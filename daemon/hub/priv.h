@@ -46,8 +46,9 @@ enum door {
 	DOOR_ASK,    /* only upstream knows: the question that is asked next is the proof */
 	DOOR_CLOSED, /* reply is filled */
 };
+/* upstream_error: 0 when upstream can be asked for a proof, else why it cannot: what a client without one is told. */
 enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,
-		   enum endpoint_class class, bool upstream_is_down, struct reply *r);
+		   enum endpoint_class class, int upstream_error, struct reply *r);
 bool is_commit(struct str revision);
 /* Fields of the client that upstream may see: its name, and the ids that make support possible. */
 void hub_pass_headers(const struct request *q, struct headers *to);
@@ -69,6 +70,11 @@ struct hub_file {
 	struct str target; /* path and query on the Hub for the bytes */
 };
 int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r);
+
+/* --- raw.c: the text that git holds for an LFS file --- */
+#define POINTER_ID_TEXT (2 * SHA1_BYTES + 1)
+/* *out is initialised here, the caller's. ret_git_id: the id git gives it. */
+void pointer_text(const struct content_id *content, struct buf *out, char ret_git_id[POINTER_ID_TEXT]);
 
 /* --- learn.c: lessons --- */
 struct lesson {

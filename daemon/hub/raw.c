@@ -10,26 +10,56 @@
 
 #include "common/alloc.h"
 #include "common/hash.h"
+#include "common/http/etag.h"
 
-/* Replaces the answer for the file by the one for its pointer; status and conditions are worked out anew. */
-static void become_pointer(struct request *q, const struct content_id *content, struct reply *r)
+void pointer_text(const struct content_id *content, struct buf *out, char ret_git_id[POINTER_ID_TEXT])
 {
-	char hex[CONTENT_HEX_MAX], id[2 * SHA1_BYTES + 1];
+	char hex[CONTENT_HEX_MAX];
 	struct git_oid oid;
-	SCOPED_BUF text;
 
 	content_id_hex(content, hex);
-	buf_init(&text, 512);
-	buf_appendf(&text, "version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %llu\n", hex,
+	buf_init(out, 512);
+	buf_appendf(out, "version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %llu\n", hex,
 		    (unsigned long long)content->size);
-	git_oid_of(buf_str(&text).ptr, buf_str(&text).len, &oid);
-	format_hex(oid.bytes, SHA1_BYTES, id);
+	git_oid_of(buf_str(out).ptr, buf_str(out).len, &oid);
+	format_hex(oid.bytes, SHA1_BYTES, ret_git_id);
+}
+
+/* The part that was asked for, or all; some clients ask for one byte to learn the size (hub-protocol 2.3). */
+static void set_wanted_part(const struct request *q, struct str text, const char *id, struct reply *r)
+{
+	struct str value = request_header(q, STR("Range")), condition = request_header(q, STR("If-Range"));
+	struct byte_range range = { 0, text.len };
+	enum range_verdict kind = RANGE_NONE;
+
+	if (!q->is_head && value.ptr && (!condition.ptr || etag_if_range_matches(condition, str_from(id))))
+		kind = range_parse(value, text.len, &range);
+	if (kind == RANGE_UNSATISFIABLE) {
+		reply_text(r, 416, "text/plain; charset=utf-8", STR(""));
+		(void)headers_addf(&r->headers, "Content-Range", "bytes */%zu", text.len);
+	} else if (kind == RANGE_ONE) {
+		reply_text(r, 206, "text/plain; charset=utf-8",
+			   str_from_range(text.ptr + range.first, text.ptr + range.end));
+		(void)headers_addf(&r->headers, "Content-Range", "bytes %llu-%llu/%zu", (unsigned long long)range.first,
+				   (unsigned long long)range.end - 1, text.len);
+	} else {
+		reply_text(r, 200, "text/plain; charset=utf-8", text);
+	}
+}
+
+/* Replaces the answer for the file by the one for its pointer; status and conditions are worked out anew. */
+static void become_pointer(const struct request *q, const struct content_id *content, struct reply *r)
+{
+	char id[POINTER_ID_TEXT];
+	SCOPED_BUF text;
+
+	pointer_text(content, &text, id);
 
 	headers_remove(&r->headers, STR("X-Linked-Etag"));
 	headers_remove(&r->headers, STR("X-Linked-Size"));
 	headers_remove(&r->headers, STR("Content-Range"));
 	headers_remove(&r->headers, STR("ETag"));
-	reply_text(r, 200, "text/plain; charset=utf-8", buf_str(&text));
+	set_wanted_part(q, buf_str(&text), id, r);
 	(void)headers_addf(&r->headers, "ETag", "\"%s\"", id);
 }
 

@@ -118,16 +118,16 @@ static int serve(struct hub *h, struct request *q, const struct hub_route *route
 
 /*
  * Tries to answer from what is known. Returns 0 with a reply, -EAGAIN, or 1: upstream must be asked.
- * access_is_down: nobody can be asked for a proof. name_is_down: nobody can be asked where the branch stands.
+ * access_error: why nobody can be asked for a proof, or 0. name_is_down: nobody can be asked where the branch stands.
  */
 static int answer_from_index(struct hub *h, struct request *q, const struct hub_route *route,
-			     bool access_is_down, bool name_is_down, struct reply *r)
+			     int access_error, bool name_is_down, struct reply *r)
 {
 	SCOPED_BUF canonical;
 	struct str repo = hub_canonical(h, route, &canonical);
 	struct content_id content;
 	struct name_state name;
-	enum door door = hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, access_is_down, r);
+	enum door door = hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, access_error, r);
 	int known;
 
 	if (door == DOOR_CLOSED)
@@ -140,9 +140,9 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 		return serve(h, q, route, repo, &name, &content, r);
 	/* that a path does not exist is metadata: whoever may list the tree may know it */
 	if (known == -ENOENT && (door == DOOR_OPEN || hub_door(h, q, repo, ACCESS_META, ENDPOINT_FILE,
-							       access_is_down, r) == DOOR_OPEN)) {
+							       access_error, r) == DOOR_OPEN)) {
 		reply_entry_not_found(r, name.commit);
-		r->cache_status = q->used_upstream ? "fwd=miss; stored" : "hit";
+		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 		q->result = RESULT_NEGATIVE_HIT;
 		return 0;
 	}
@@ -184,7 +184,7 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	int verdict, error;
 
 	hub_note(q, route);
-	verdict = answer_from_index(h, q, route, is_down, is_down, r);
+	verdict = answer_from_index(h, q, route, is_down ? -EHOSTUNREACH : 0, is_down, r);
 	if (verdict != 1)
 		return verdict;
 
@@ -196,14 +196,14 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 			reply_upstream_error(r, ENDPOINT_FILE, answer);
 			return 0;
 		}
-		verdict = answer->learned == 0 ? answer_from_index(h, q, route, false, true, r) : 1;
+		verdict = answer->learned == 0 ? answer_from_index(h, q, route, 0, true, r) : 1;
 		if (verdict != 1)
 			return verdict;
 		reply_error(r, q, ENDPOINT_FILE, answer->learned ? answer->learned : -EPROTO, route->path);
 		return 0;
 	}
 	/* upstream is no help: what is held is served to those whose right is known */
-	verdict = answer_from_index(h, q, route, answer->error != 0, true, r);
+	verdict = answer_from_index(h, q, route, answer->error, true, r);
 	if (verdict != 1)
 		return verdict;
 	q->result = RESULT_OFFLINE_MISS;

@@ -320,6 +320,17 @@ static int git_is_taken(struct index *x, const struct fact *f)
 	return r;
 }
 
+static int run_for_digest(struct index *x, enum statement id, const struct digest *sha256)
+{
+	sqlite3_stmt *st = NULL;
+	int r = sql_start(x->writer, id, &st);
+
+	if (r < 0)
+		return r;
+	sql_bind_bytes(st, 1, sha256->bytes, SHA256_BYTES);
+	return sql_run(x->writer, st);
+}
+
 static int apply_blob(struct index *x, const struct fact *f)
 {
 	int is_taken = git_oid_is_none(&f->git) ? 1 : git_is_taken(x, f);
@@ -333,26 +344,23 @@ static int apply_blob(struct index *x, const struct fact *f)
 		sql_bind_bytes(st, 2, f->git.bytes, SHA1_BYTES);
 	sql_bind_int(st, 3, (int64_t)f->size);
 	sql_bind_int(st, 4, f->at);
-	return sql_run(x->writer, st);
+	r = sql_run(x->writer, st);
+	return r < 0 ? r : run_for_digest(x, ST_DROP_LEAVING, &f->sha256);
 }
 
-/* Documents whose body it was go with it: no row may lead to a blob that is not there (I4). */
+/*
+ * Documents whose body it was go with it: no row may lead to a blob that is not there (I4). The file goes after the commit;
+ * a crash before that must not leave a file that nobody knows and nobody evicts.
+ */
 static int apply_blob_gone(struct index *x, const struct fact *f)
 {
-	static const enum statement statements[] = { ST_DROP_BLOB, ST_DROP_DOCS_OF_BODY };
+	int r = run_for_digest(x, ST_DROP_BLOB, &f->sha256);
 
-	for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
-		sqlite3_stmt *st = NULL;
-		int r = sql_start(x->writer, statements[i], &st);
-
-		if (r < 0)
-			return r;
-		sql_bind_bytes(st, 1, f->sha256.bytes, SHA256_BYTES);
-		r = sql_run(x->writer, st);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (r == 0)
+		r = run_for_digest(x, ST_DROP_DOCS_OF_BODY, &f->sha256);
+	if (r == 0)
+		r = run_for_digest(x, ST_ADD_LEAVING, &f->sha256);
+	return r;
 }
 
 static int run_for_repo(struct index *x, enum statement id, int64_t repo)
@@ -461,6 +469,8 @@ static int apply_all(struct index *x, const struct index_batch *b)
 		return r;
 	if (atomic_load(&x->is_distrusted))
 		r = wipe_rights(x);
+	if (r == 0 && x->have_left)
+		r = sql_run_id(x->writer, ST_CLEAR_LEAVING);
 	if (r == 0 && x->has_gaps && !x->knows_gaps)
 		r = setting_put(x->writer, "has_gaps", 1);
 	if (r == 0)
@@ -529,6 +539,7 @@ int index_apply(struct index *x, struct index_batch *b)
 	}
 	atomic_store(&x->is_distrusted, false);
 	x->knows_gaps = x->has_gaps;
+	x->have_left = false;
 	settle_and_free(x, x->owed, false);
 	settle_and_free(x, x->failed, false);
 	settle_and_free(x, b, false);

@@ -105,6 +105,35 @@ int index_oldest_blobs(struct index *x, int (*visit)(void *ctx, const struct dig
 	return r < 0 ? r : 0;
 }
 
+/* --- blobs on their way out --- */
+
+int index_leaving_each(struct index *x, int (*visit)(void *ctx, const struct digest *sha256), void *ctx)
+{
+	struct digest sha256;
+	sqlite3_stmt *st = NULL;
+	int r;
+
+	writer_assert(x);
+	r = sql_start(x->writer, ST_EACH_LEAVING, &st);
+	if (r < 0)
+		return r;
+	while ((r = sql_row(x->writer, st)) > 0) {
+		if (sql_copy(st, 0, sha256.bytes, SHA256_BYTES) < 0)
+			continue;
+		r = visit(ctx, &sha256);
+		if (r)
+			break;
+	}
+	sql_stop(st);
+	return r;
+}
+
+void index_leaving_done(struct index *x)
+{
+	writer_assert(x);
+	x->have_left = true;
+}
+
 /* --- bounds --- */
 
 static const struct {

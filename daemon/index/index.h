@@ -177,5 +177,9 @@ int index_flush_uses(struct index *x);
 /* The least recently used blobs, oldest first. visit returns non-zero to stop; it may learn, not apply.
  * Keeper thread. */
 int index_oldest_blobs(struct index *x, int (*visit)(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at), void *ctx);
+/* Blobs whose row went with FACT_BLOB_GONE and whose files may be there still; visit non-zero stops and is returned. */
+int index_leaving_each(struct index *x, int (*visit)(void *ctx, const struct digest *sha256), void *ctx);
+/* The files of all of them are gone: the list is emptied with the next transaction. */
+void index_leaving_done(struct index *x);
 /* When idle: bounds of tables, weekly the full check (-EBADMSG), some vacuum, a checkpoint. */
 int index_maintain(struct index *x);

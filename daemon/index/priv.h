@@ -179,7 +179,7 @@ struct row {
 	char key[];
 };
 
-#define SHARDS 64
+#define SHARDS 32 /* all may be locked at once, and ThreadSanitizer follows 64 locks of a thread */
 struct shard {
 	pthread_rwlock_t lock;               /* guards all below */
 	uint64_t epoch;                      /* counts what was learned here */
@@ -221,7 +221,7 @@ struct item {
 	struct fact fact;
 	struct doc doc;
 	enum sameness same;    /* YES: the row has this value and its journal has it too */
-	bool is_new;           /* the disk has no row for it */
+	bool is_new;           /* nothing was held under its key */
 	bool is_unjournaled;
 	bool is_dropped;
 };
@@ -256,6 +256,7 @@ struct index {
 	struct index_batch *failed;    /* owned or NULL: could not be written, tried once more */
 	struct index_batch *owed;      /* owned or NULL: tried until it is written */
 	bool has_gaps, knows_gaps;     /* facts were given up; the database says so too */
+	bool have_left;                /* the files of all in `leaving` are gone */
 	struct buf memo_repo;          /* whose ids are below; valid within one transaction */
 	int64_t memo_repo_id, memo_commit_id;
 	char memo_commit[COMMIT_TEXT];

@@ -12,6 +12,7 @@
  *          ├─ publics, grants        who may read what
  *   aliases                          old name -> canonical name of a repo
  *   blobs                            what the store holds, by both names, and when it was last read
+ *   leaving                          blobs that lost their row and whose files may be there still
  *   settings                         is_complete, has_gaps, checked_at
  *
  * journaled_at says when the row was last written to the repo's journal; 0: the journal lacks it.
@@ -50,14 +51,15 @@ static const char *const migrations[] = {
 	" journaled_at INTEGER NOT NULL) WITHOUT ROWID;"
 	"CREATE TABLE blobs (sha256 BLOB NOT NULL UNIQUE, git BLOB UNIQUE, size INTEGER NOT NULL,"
 	" used_at INTEGER NOT NULL);"
-	"CREATE INDEX blobs_used ON blobs (used_at);",
+	"CREATE INDEX blobs_used ON blobs (used_at);"
+	"CREATE TABLE leaving (sha256 BLOB PRIMARY KEY) WITHOUT ROWID;",
 };
 #define VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
 
 /* Children before parents, as the references ask. */
 static const char wipe_text[] = "DELETE FROM entries; DELETE FROM names; DELETE FROM docs; DELETE FROM publics;"
 				"DELETE FROM grants; DELETE FROM aliases; DELETE FROM blobs; DELETE FROM commits;"
-				"DELETE FROM repos;";
+				"DELETE FROM repos; DELETE FROM leaving;";
 
 static int migrate_to(struct conn *c, int version)
 {

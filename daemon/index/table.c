@@ -2,7 +2,7 @@
 /*
  * index/table - rows in memory: the hot path of every request.
  *
- * A row lives in one of 64 shards, chosen by its repo (grants: by subject; blobs: by digest), so that what is dropped
+ * A row lives in one of 32 shards, chosen by its repo (grants: by subject; blobs: by digest), so that what is dropped
  * together lies together and threads seldom meet. Each kind has a maximum; beyond it a clock with a second chance gives up
  * rows. Rows with a pin are in no clock: they are the only place where a fact is until it is on disk.
  *

@@ -39,6 +39,12 @@ void house_done(struct house *h)
 	journal_done(&h->journal);
 }
 
+void files_are_gone(struct house *h)
+{
+	if (!h->has_left_behind) /* else the next start tries again */
+		index_leaving_done(h->index);
+}
+
 /* --- facts --- */
 
 struct group_commit {
@@ -166,10 +172,13 @@ static void quarantine(struct house *h, struct list *jobs)
 		if (job->kind != JOB_CORRUPT)
 			continue;
 		job->result = store_quarantine_blob(h->store, &job->sha256);
-		if (job->result < 0)
+		if (job->result < 0) {
 			log_error("keeper", "a bad blob could not be put aside", LOG_ERR("error", job->result), LOG_END);
+			h->has_left_behind = true;
+		}
 		job_done(job);
 	}
+	files_are_gone(h);
 }
 
 static void finish_part(struct group_commit *g, struct job *job)

@@ -2,8 +2,8 @@
 /*
  * keeper/evict - makes room: the least recently used blobs go.
  *
- * Order     the rows (committed), then the files: a crash between leaves files without a row, which the next start adopts,
- *           never a row without its file.
+ * Order     the rows (committed), then the files: a crash between leaves files without a row, which the next start deletes
+ *           (index_leaving_each), never a row without its file.
  * Never     takes a blob that is open; takes anything when all that could go is not enough.
  * Threads   the keeper's.
  */
@@ -94,11 +94,13 @@ static void remove_files(struct house *h, const struct victims *v)
 		house_is_alive(h);
 		if (r < 0) {
 			log_warning("keeper", "an evicted file could not be deleted", LOG_ERR("error", r), LOG_END);
+			h->has_left_behind = true;
 			continue;
 		}
 		metrics_add(h->metrics, METRIC_STORAGE_EVICTED_BYTES, 0, 0, 0, v->sizes[i]);
 		metrics_inc(h->metrics, METRIC_STORAGE_EVICTED_OBJECTS);
 	}
+	files_are_gone(h);
 }
 
 static uint64_t used_bytes(struct house *h)

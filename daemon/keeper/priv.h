@@ -54,10 +54,13 @@ struct house {
 	const struct clock *clock;
 	struct journal journal;
 	atomic_uint_least64_t alive_mono_ms;
+	bool has_left_behind;         /* a file whose row is gone could not be deleted */
 	bool is_index_failing;        /* for one line in the log */
 };
 void house_init(struct house *h, const struct keeper_opts *opts);
 void house_done(struct house *h);
+/* After the files of blobs that are gone from the index were deleted. */
+void files_are_gone(struct house *h);
 static inline void house_is_alive(struct house *h)
 {
 	atomic_store(&h->alive_mono_ms, clock_mono_ms(h->clock));

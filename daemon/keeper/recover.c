@@ -4,6 +4,7 @@
  *
  *   store_recover()         parts, temporary files, counted bytes; complete parts become blobs
  *   index lost              rebuilt from sidecars and journals
+ *   blobs without a row     whose eviction was cut short go
  *   index with gaps         blobs whose row could not be written are adopted
  *   over the limit          (it was made smaller) the oldest blobs go
  *
@@ -147,6 +148,16 @@ int fill_gaps(struct house *h)
 	return r;
 }
 
+/* An eviction was cut short between rows and files. What was learned again in between stays. */
+static int finish_leaving(void *ctx, const struct digest *sha256)
+{
+	struct house *h = ctx;
+	struct content_id id = { .kind = CONTENT_LFS, .sha256 = *sha256 };
+	struct digest stored;
+
+	return index_find_blob(h->index, &id, &stored) == 0 ? 0 : store_remove_blob(h->store, sha256);
+}
+
 static uint64_t over_limit(struct house *h)
 {
 	struct store_usage u;
@@ -164,7 +175,12 @@ static int recover(struct house *h, bool index_needs_rebuild)
 		return r;
 	if (index_needs_rebuild)
 		r = rebuild_index(h);
-	else if (index_has_gaps(h->index))
+	else
+		r = index_leaving_each(h->index, finish_leaving, h);
+	if (r < 0)
+		return r;
+	index_leaving_done(h->index);
+	if (index_has_gaps(h->index))
 		r = fill_gaps(h);
 	if (r == 0)
 		r = commit_facts(h);

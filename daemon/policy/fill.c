@@ -20,7 +20,8 @@
 #define NEAR_BYTES (16u << 10)
 #define NEAR_BYTES_UNKNOWN (512u << 10)
 
-enum fill_plan policy_fill_plan(struct byte_range wanted, bool is_open, uint64_t size, struct byte_range *ret_window)
+enum fill_plan policy_fill_plan(struct byte_range wanted, bool is_open, uint64_t size,
+				struct byte_range *ret_window)
 {
 	uint64_t bytes;
 

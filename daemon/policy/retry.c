@@ -50,7 +50,8 @@ static bool is_transport_failure(int error)
 
 static bool is_passing_status(int status)
 {
-	return status == 408 || status == 429 || status == 500 || status == 502 || status == 503 || status == 504;
+	return status == 408 || status == 429 || status == 500 || status == 502 || status == 503 ||
+	       status == 504;
 }
 
 struct retry_verdict policy_retry(const struct retry_facts *f, uint32_t dice)

@@ -3,9 +3,8 @@
  * pipe - a bounded queue of bytes. Not locked: the owner locks.
  *
  * Owns      a ring of the capacity given at init, allocated with the first byte.
- * Promises  (1) never holds more than its capacity; except that a piece which is larger than all of it is
- *           taken when it is
- *               empty, so that a sender of large pieces is not stuck for ever.
+ * Promises  (1) never holds more than its capacity; except that a piece which is larger than all of it is taken
+ *               when it is empty, so that a sender of large pieces is not stuck for ever.
  */
 #pragma once
 #include <stdbool.h>

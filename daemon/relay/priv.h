@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * relay/priv - the room's inside: relay.c is the server's end of the pipes, ops.c the fetch thread's,
- * verify.c knows what
- * the bytes must be.
+ * relay/priv - the room's inside: relay.c is the server's end of the pipes, ops.c the fetch thread's, verify.c
+ * knows what the bytes must be.
  *
  *   client body  -> relay_write() -> [up]   -> on_need_body()  -> upstream
  *   client       <- relay_read()  <- [down] <- on_body()       <- upstream
@@ -13,7 +12,7 @@
 #include "relay/pipe.h"
 #include "relay/relay.h"
 
-#define RELAY_PIPE_BYTES (256 * 1024)
+#define RELAY_PIPE_BYTES ((size_t)256 * 1024)
 
 struct verify {
 	struct content_id want;
@@ -43,19 +42,19 @@ struct relay {
 	struct transfer *transfer; /* shared; server side only */
 	char *label;               /* owned; method and path for the log */
 	bool has_body, has_verify;
-	struct verify verify;      /* fetch thread only */
+	struct verify verify; /* fetch thread only */
 
-	struct lock lock;          /* rank RELAY; guards the rest */
+	struct lock lock; /* rank RELAY; guards the rest */
 	struct pipe down, up;
 	bool is_paused_down, is_paused_up;
-	bool is_closed;            /* relay_free() was called */
+	bool is_closed; /* relay_free() was called */
 	bool has_head, head_was_taken, is_up_ended, is_done;
 	int error;
 	int status;
-	struct headers headers;    /* constant once has_head */
+	struct headers headers; /* constant once has_head */
 	int64_t content_length;
-	uint64_t taken;            /* by relay_read() */
-	uint64_t open_end;         /* bytes of the answer before this offset may come out */
+	uint64_t taken;    /* by relay_read() */
+	uint64_t open_end; /* bytes of the answer before this offset may come out */
 	struct waiters waiters;
 };
 

@@ -14,7 +14,7 @@
 
 #include "common/banned.h"
 
-/* What writes something may take its time to answer; a read that does not begin by then will not (reliability U12). */
+/* What writes may take its time to answer; a read that does not begin by then will not (reliability U12). */
 #define READ_FIRST_BYTE_MS 30000
 #define WRITE_FIRST_BYTE_MS 120000
 #define STALL_MS 60000
@@ -104,7 +104,8 @@ void relay_free(struct relay *r)
 	relay_unref(r);
 }
 
-int relay_head(struct relay *r, int *ret_status, const struct headers **ret_headers, int64_t *ret_content_length)
+int relay_head(struct relay *r, int *ret_status, const struct headers **ret_headers,
+	       int64_t *ret_content_length)
 {
 	SCOPED_LOCK(&r->lock);
 

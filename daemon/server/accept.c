@@ -11,12 +11,12 @@
  */
 #include "server/priv.h"
 
-#include "common/alloc.h"
-#include "common/scope.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include "common/alloc.h"
+#include "common/scope.h"
 
 #include "common/banned.h"
 
@@ -24,10 +24,14 @@
 #define ACCEPT_TURN_MAX 64 /* then those who are connected have their turn */
 #define ACCEPT_CROWD_MAX 256u
 
-static const struct wire_refusal no_room = { 503, "Service Unavailable", "This cache serves as many connections as it may. Try again "
-					     "in a moment, with fewer connections.", "connections", REJECTED_LIMIT };
-static const struct wire_refusal no_files = { 503, "Service Unavailable", "This cache has no file descriptor left for another "
-					      "connection. Try again in a moment.", "descriptors", REJECTED_LIMIT };
+static const struct wire_refusal no_room = { 503, "Service Unavailable",
+					     "This cache serves as many connections as it may. Try again "
+					     "in a moment, with fewer connections.",
+					     "connections", REJECTED_LIMIT };
+static const struct wire_refusal no_files = { 503, "Service Unavailable",
+					      "This cache has no file descriptor left for another "
+					      "connection. Try again in a moment.",
+					      "descriptors", REJECTED_LIMIT };
 
 static void watch(struct loop *l, bool on)
 {
@@ -86,9 +90,10 @@ static bool has_room(const struct conn *c)
 	const struct server *s = c->loop->server;
 	unsigned used = atomic_load(&s->connections);
 
-	if (used >= s->connections_max)
+	if (used >= s->connections_max || !c->is_checked)
 		return false;
-	return used < s->connections_max - s->connections_max / 8 || crowd_of(c) < ACCEPT_CROWD_MAX / s->loop_count;
+	return used < s->connections_max - s->connections_max / 8 ||
+	       crowd_of(c) < ACCEPT_CROWD_MAX / s->loop_count;
 }
 
 static void admit(struct loop *l, int fd, const struct sockaddr_storage *from, socklen_t from_len)
@@ -102,7 +107,8 @@ static void admit(struct loop *l, int fd, const struct sockaddr_storage *from, s
 		return;
 	}
 	l->adding = c;
-	if (MHD_add_connection(l->library, fd, (const struct sockaddr *)from, from_len) != MHD_YES && l->adding) {
+	if (MHD_add_connection(l->library, fd, (const struct sockaddr *)from, from_len) != MHD_YES &&
+	    l->adding) {
 		/* it has closed fd, and never told us of the connection */
 		wire_remove_conn(c);
 		free(c);

@@ -37,7 +37,8 @@ static void count(const struct exchange *x, uint64_t us)
 	const struct request *q = &x->request;
 
 	if (x->is_queued)
-		metrics_add(m, METRIC_HTTP_REQUESTS, q->route, metric_method(str_from(q->method)), metric_code(x->status), 1);
+		metrics_add(m, METRIC_HTTP_REQUESTS, q->route, metric_method(str_from(q->method)),
+			    metric_code(x->status), 1);
 	if (x->is_queued)
 		metrics_observe_us(m, METRIC_HTTP_FIRST_BYTE, q->route, q->result, x->first_byte_us);
 	metrics_observe_us(m, METRIC_HTTP_DURATION, q->route, q->result, us);
@@ -82,7 +83,8 @@ void access_log_exchange(struct exchange *x)
 	if (x->phase == PHASE_NEW || (x->status && !x->is_queued))
 		return;
 	/* what leaves in one call from memory is only counted here; of a broken one nobody knows how much left */
-	if (x->reply.kind == REPLY_BYTES && x->is_queued && !x->request.is_head && x->status != 304 && x->aborted == ABORTED_NOT)
+	if (x->reply.kind == REPLY_BYTES && x->is_queued && !x->request.is_head && x->status != 304 &&
+	    x->aborted == ABORTED_NOT)
 		x->sent = x->reply.length;
 	count(x, us);
 	if (log_get_level() >= LOG_LEVEL_INFO)

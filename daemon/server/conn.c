@@ -11,14 +11,15 @@
  */
 #include "server/priv.h"
 
-#include "common/alloc.h"
 #include <arpa/inet.h>
 #include <assert.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include "common/alloc.h"
 
 #include "common/banned.h"
 
@@ -49,7 +50,7 @@ struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *fro
 	list_init(&c->head_node);
 	head_check_init(&c->check);
 	format_peer(from, c->peer);
-	wire_add_conn(c);
+	c->is_checked = wire_add_conn(c);
 	return c;
 }
 
@@ -59,7 +60,8 @@ static void count_connections(struct server *s, int by)
 
 	metrics_gauge_add(s->metrics, METRIC_HTTP_CONNECTIONS, 0, by);
 	if (by < 0 && left == 0 && atomic_load(&s->is_draining))
-		(void)eventfd_write(s->empty_fd, 1); /* can only fail when it is full: then it is readable already */
+		(void)eventfd_write(s->empty_fd,
+				    1); /* can only fail when it is full: then it is readable already */
 }
 
 /* The library shuts the socket's write side and closes it; with bytes unread that would be an RST. */
@@ -83,7 +85,8 @@ static void start(struct conn *c, struct MHD_Connection *library)
 
 static void end(struct conn *c)
 {
-	assert(!c->exchange); /* the library ends the request before the connection */
+	if (c->exchange) /* after an error of its own the library may forget to say that the request has ended */
+		glue_end_exchange(c->exchange, MHD_REQUEST_TERMINATED_WITH_ERROR);
 	if (c->loop->adding == c)
 		c->loop->adding = NULL;
 	linger_if_needed(c);
@@ -96,13 +99,15 @@ static void end(struct conn *c)
 
 struct conn *conn_of(struct MHD_Connection *library)
 {
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(library, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(library, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
 	assert(info && info->socket_context);
 	return info->socket_context;
 }
 
-void conn_on_notify(void *cls, struct MHD_Connection *library, void **socket_context, enum MHD_ConnectionNotificationCode code)
+void conn_on_notify(void *cls, struct MHD_Connection *library, void **socket_context,
+		    enum MHD_ConnectionNotificationCode code)
 {
 	const union MHD_ConnectionInfo *info;
 
@@ -141,13 +146,15 @@ void conn_note_head(struct conn *c)
 void conn_cut(struct conn *c)
 {
 	c->is_closing = true;
-	(void)shutdown(c->fd, SHUT_RDWR); /* the library is told by its epoll, or by the next call on the socket */
+	(void)shutdown(c->fd,
+		       SHUT_RDWR); /* the library is told by its epoll, or by the next call on the socket */
 }
 
 static void check_head(struct conn *c, uint64_t now_mono_ms)
 {
-	static const struct wire_refusal late = { 408, "Request Timeout", "The request head was not complete in time.", "head-timeout",
-						  REJECTED_TIMEOUT };
+	static const struct wire_refusal late = { 408, "Request Timeout",
+						  "The request head was not complete in time.",
+						  "head-timeout", REJECTED_TIMEOUT };
 
 	list_remove(&c->head_node);
 	if (c->check.heads != c->ended) { /* promise 1: it could not have been read yet */
@@ -159,25 +166,34 @@ static void check_head(struct conn *c, uint64_t now_mono_ms)
 	(void)shutdown(c->fd, SHUT_RD);
 }
 
+/* What the client's side has acknowledged: what the kernel still holds, it has not taken. */
+static bool read_acked(const struct conn *c, uint64_t *ret_acked)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	if (c->is_unix || getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+		return false;
+	*ret_acked = info.tcpi_bytes_acked;
+	return true;
+}
+
 static void check_rate(struct conn *c, uint64_t now_mono_ms)
 {
+	const uint64_t least = (uint64_t)CONN_RATE_MIN_BYTES_S * (CONN_RATE_WINDOW_MS / 1000);
 	struct exchange *x = c->exchange;
-	int queued = 0;
 	uint64_t acked;
+	bool is_new;
 
 	if (!x || !x->is_queued)
 		return;
-	if (atomic_load(&x->park) != PARK_RUNNING || x->rate_mono_ms == 0)
-		x->rate_mono_ms = now_mono_ms; /* begins anew */
-	if (now_mono_ms - x->rate_mono_ms > 0 && now_mono_ms - x->rate_mono_ms < CONN_RATE_WINDOW_MS)
+	is_new = x->rate_mono_ms == 0 ||
+		 atomic_load(&x->park) != PARK_RUNNING; /* waiting for upstream begins it anew */
+	if ((!is_new && now_mono_ms - x->rate_mono_ms < CONN_RATE_WINDOW_MS) || !read_acked(c, &acked))
 		return;
-	/* what the kernel still holds, the client has not taken */
-	if (ioctl(c->fd, SIOCOUTQ, &queued) < 0 || queued < 0)
-		return;
-	acked = x->sent > (uint64_t)queued ? x->sent - (uint64_t)queued : 0;
-	if (now_mono_ms != x->rate_mono_ms && acked - x->rate_acked < CONN_RATE_MIN_BYTES_S * (CONN_RATE_WINDOW_MS / 1000)) {
+	if (!is_new && acked < x->rate_acked + least) {
 		log_info("server", "cut a client that reads too slowly", LOG_TEXT("client", c->peer),
-			 LOG_U64("bytes", acked - x->rate_acked), LOG_END);
+			 LOG_U64("bytes_a_minute", acked - x->rate_acked), LOG_END);
 		metrics_add(c->loop->server->metrics, METRIC_HTTP_REJECTED, REJECTED_TIMEOUT, 0, 0, 1);
 		conn_cut(c);
 	}

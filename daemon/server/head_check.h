@@ -16,14 +16,15 @@
 #pragma once
 #include "common/str.h"
 
-#define HEAD_BYTES_MAX (12 * 1024) /* with the library's own structures it must fit in a connection's memory */
+#define HEAD_BYTES_MAX                                                                                       \
+	(12 * 1024) /* with the library's own structures it must fit in a connection's memory */
 #define HEAD_TARGET_MAX 8000
-#define HEAD_FIELDS_MAX 100
+#define HEAD_FIELDS_MAX 100 /* cookies count as fields, and their bytes twice */
 
 /* Why a request was refused. HEAD_GOOD: it was not. */
 enum head_fault {
 	HEAD_GOOD,
-	HEAD_BAD_LINE,       /* not a request line */
+	HEAD_BAD_LINE, /* not a request line */
 	HEAD_BAD_TARGET,
 	HEAD_LONG_TARGET,
 	HEAD_BAD_VERSION,
@@ -31,12 +32,12 @@ enum head_fault {
 	HEAD_FORBIDDEN_METHOD, /* TRACE, CONNECT */
 	HEAD_BAD_FIELD,
 	HEAD_FOLDED,
-	HEAD_BAD_BYTE,       /* a control byte, or a line end that is not CR LF */
+	HEAD_BAD_BYTE, /* a control byte, or a line end that is not CR LF */
 	HEAD_TOO_LARGE,
 	HEAD_BAD_HOST,
 	HEAD_BAD_LENGTH,
 	HEAD_BAD_CODING,
-	HEAD_UNWANTED_BODY,  /* a body on GET or HEAD */
+	HEAD_UNWANTED_BODY, /* a body on GET or HEAD */
 	HEAD_BAD_EXPECT,
 	HEAD_BAD_CHUNK,
 	HEAD_FAULT_COUNT,
@@ -53,17 +54,17 @@ const struct head_answer *head_fault_answer(enum head_fault fault);
 
 struct head_check {
 	uint8_t state;
-	uint8_t fault;        /* sticky */
-	uint8_t special;      /* which field this is, of those that matter for framing */
+	uint8_t fault;   /* sticky */
+	uint8_t special; /* which field this is, of those that matter for framing */
 	uint8_t fields;
-	uint8_t word_len;     /* of `word`; more than fits: longer than any word that matters */
+	uint8_t word_len; /* of `word`; more than fits: longer than any word that matters */
 	bool is_http10, has_host, has_length, has_coding, has_bodiless_method;
 	uint16_t head_bytes, target_bytes;
 	uint8_t host_state;
-	char word[32];        /* method, version, field name, or value of a special field; without a NUL */
-	uint64_t body_left;   /* of the body or the chunk */
-	uint64_t length;      /* Content-Length */
-	uint32_t heads;       /* complete heads let through so far */
+	char word[32];      /* method, version, field name, or value of a special field; without a NUL */
+	uint64_t body_left; /* of the body or the chunk */
+	uint64_t length;    /* Content-Length */
+	uint32_t heads;     /* complete heads let through so far */
 };
 
 void head_check_init(struct head_check *c);

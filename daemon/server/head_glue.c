@@ -8,10 +8,10 @@
  */
 #include "server/priv.h"
 
-#include "common/alloc.h"
-#include "common/hash.h"
 #include <errno.h>
 #include <stdio.h>
+#include "common/alloc.h"
+#include "common/hash.h"
 
 #include "common/banned.h"
 
@@ -39,7 +39,8 @@ static bool is_sane_id(struct str s)
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char b = (unsigned char)s.ptr[i];
 
-		if (!((b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z') || (b >= '0' && b <= '9') || strchr("=;:_-", b)))
+		if (!((b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z') || (b >= '0' && b <= '9') ||
+		      strchr("=;:_-", b)))
 			return false;
 	}
 	return true;
@@ -128,7 +129,9 @@ int glue_read_head(struct exchange *x, const char *method, const char *version)
 	take_away_authorization(&q->headers);
 	if (!host_is_served(x)) {
 		metrics_add(s->metrics, METRIC_HTTP_REJECTED, REJECTED_HOST, 0, 0, 1);
-		return refuse(x, 421, "This cache does not serve that Host. Use the address it was set up with (server.public-url, "
+		return refuse(x, 421,
+			      "This cache does not serve that Host. Use the address it was set up with "
+			      "(server.public-url, "
 			      "server.hosts).\n");
 	}
 	if (!q->has_valid_subject)

@@ -10,10 +10,10 @@
  */
 #include "server/priv.h"
 
-#include "common/alloc.h"
-#include "common/scope.h"
 #include <errno.h>
 #include <sys/epoll.h>
+#include "common/alloc.h"
+#include "common/scope.h"
 
 #include "common/banned.h"
 
@@ -32,7 +32,8 @@ static void end(struct loop *l, struct leaver *g)
 {
 	list_remove(&g->node);
 	l->linger_count--;
-	(void)close(g->event.fd); /* leaves the epoll by itself: it is the only descriptor of the socket by now */
+	(void)close(
+		g->event.fd); /* leaves the epoll by itself: it is the only descriptor of the socket by now */
 	free(g);
 }
 
@@ -49,7 +50,8 @@ void linger_add(struct loop *l, int fd)
 	g->bytes_left = LINGER_BYTES_MAX;
 	list_add_tail(&l->lingers, &g->node);
 	l->linger_count++;
-	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &(struct epoll_event){ .events = EPOLLIN, .data.ptr = &g->event }) < 0)
+	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd,
+		      &(struct epoll_event){ .events = EPOLLIN, .data.ptr = &g->event }) < 0)
 		end(l, g);
 }
 

@@ -11,8 +11,6 @@
  */
 #include "server/priv.h"
 
-#include "common/alloc.h"
-#include "common/scope.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -20,6 +18,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include "common/alloc.h"
+#include "common/scope.h"
 
 #include "common/banned.h"
 
@@ -56,7 +56,8 @@ static bool split_port(struct str text, struct str *ret_host, struct str *ret_po
 
 static int parse_tcp(const char *text, struct target *ret)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV }, *found = NULL;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV },
+			*found = NULL;
 	struct str host, port;
 	uint64_t number;
 	SCOPED_FREE char *host_text = NULL;
@@ -84,7 +85,8 @@ static int bind_tcp(const struct target *t, bool shares_port)
 		return -errno;
 	if (shares_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		return -errno;
-	if (t->address.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0)
+	if (t->address.ss_family == AF_INET6 &&
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0)
 		return -errno;
 	if (bind(fd, (const struct sockaddr *)&t->address, t->len) < 0)
 		return -errno;
@@ -110,11 +112,14 @@ static void name_address(struct server *s, int fd, bool may_be_unix)
 		return;
 	if (a.ss_family == AF_UNIX) {
 		if (may_be_unix)
-			(void)snprintf(s->address, sizeof(s->address), "unix:%s", ((struct sockaddr_un *)&a)->sun_path);
+			(void)snprintf(s->address, sizeof(s->address), "unix:%s",
+				       ((struct sockaddr_un *)&a)->sun_path);
 		return;
 	}
-	if (getnameinfo((struct sockaddr *)&a, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		(void)snprintf(s->address, sizeof(s->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+	if (getnameinfo((struct sockaddr *)&a, len, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		(void)snprintf(s->address, sizeof(s->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+			       host, port);
 }
 
 static int open_tcp(struct server *s, const char *text)
@@ -131,7 +136,8 @@ static int open_tcp(struct server *s, const char *text)
 			return fd;
 		add(s, fd, false, i);
 		t.len = sizeof(t.address);
-		if (getsockname(fd, (struct sockaddr *)&t.address, &t.len) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+		if (getsockname(fd, (struct sockaddr *)&t.address, &t.len) < 0 ||
+		    listen(fd, LISTEN_BACKLOG) < 0)
 			return -errno; /* promise 2: the next ones bind to the number that this one got */
 	}
 	return r;
@@ -204,11 +210,14 @@ static char *explain(const char *address, int error)
 {
 	switch (error) {
 	case -EINVAL:
-		return xasprintf("%s is not an address to listen on: write ADDRESS:PORT, [IPv6]:PORT or unix:PATH", address);
+		return xasprintf(
+			"%s is not an address to listen on: write ADDRESS:PORT, [IPv6]:PORT or unix:PATH",
+			address);
 	case -EADDRINUSE:
 		return xasprintf("cannot listen on %s: another program does already", address);
 	case -EACCES:
-		return xasprintf("cannot listen on %s: not permitted (ports below 1024 need a privilege)", address);
+		return xasprintf("cannot listen on %s: not permitted (ports below 1024 need a privilege)",
+				 address);
 	case -EADDRNOTAVAIL:
 		return xasprintf("cannot listen on %s: this machine has no such address", address);
 	default:
@@ -227,7 +236,9 @@ int listen_open(struct server *s, const struct server_opts *opts, char **ret_rea
 		int r = open_inherited(s, opts->inherited_fds[i]);
 
 		if (r < 0) {
-			*ret_reason = xasprintf("descriptor %d from the service manager is not a listening socket", opts->inherited_fds[i]);
+			*ret_reason =
+				xasprintf("descriptor %d from the service manager is not a listening socket",
+					  opts->inherited_fds[i]);
 			return r;
 		}
 	}

@@ -14,13 +14,13 @@
  */
 #include "server/priv.h"
 
-#include "common/hash.h"
-#include "common/scope.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include "common/hash.h"
+#include "common/scope.h"
 
 #include "common/banned.h"
 
@@ -34,7 +34,8 @@ static void on_library_log(void *cls, const char *format, va_list args)
 
 	/* the library talks about each connection that breaks; nobody's fault here */
 	(void)vsnprintf(text, sizeof(text), format, args);
-	log_debug("server", "library", LOG_STR("text", str_trim((struct str){ text, strcspn(text, "\n") })), LOG_END);
+	log_debug("server", "library", LOG_STR("text", str_trim((struct str){ text, strcspn(text, "\n") })),
+		  LOG_END);
 }
 
 static struct MHD_Daemon *start_library(struct loop *l)
@@ -42,20 +43,16 @@ static struct MHD_Daemon *start_library(struct loop *l)
 	const struct server *s = l->server;
 	unsigned idle_s = (unsigned)((s->idle_timeout_ms + 999) / 1000);
 
-	return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-				0, NULL, NULL, glue_on_access, l,
-				MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
-				/* without it external epoll mode sends files through 4 KiB of memory instead of sendfile */
-				MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-				MHD_OPTION_STRICT_FOR_CLIENT, 1,
-				MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY,
-				MHD_OPTION_CONNECTION_LIMIT, s->connections_max,
-				MHD_OPTION_CONNECTION_TIMEOUT, idle_s,
-				MHD_OPTION_NOTIFY_CONNECTION, conn_on_notify, l,
-				MHD_OPTION_NOTIFY_COMPLETED, glue_on_completed, l,
-				MHD_OPTION_URI_LOG_CALLBACK, glue_on_uri, l,
-				MHD_OPTION_UNESCAPE_CALLBACK, glue_keep_escapes, l,
-				MHD_OPTION_END);
+	return MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+		NULL, NULL, glue_on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
+		/* without it external epoll mode sends files through 4 KiB of memory instead of sendfile */
+		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY, MHD_OPTION_CONNECTION_LIMIT,
+		s->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_NOTIFY_CONNECTION,
+		conn_on_notify, l, MHD_OPTION_NOTIFY_COMPLETED, glue_on_completed, l,
+		MHD_OPTION_URI_LOG_CALLBACK, glue_on_uri, l, MHD_OPTION_UNESCAPE_CALLBACK, glue_keep_escapes,
+		l, MHD_OPTION_END);
 }
 
 static int watch(struct loop *l, struct event *e)
@@ -112,7 +109,8 @@ static void dispatch(struct loop *l, struct event *e)
 		break; /* MHD_run() comes in any case */
 	case EVENT_WAKE:
 		(void)eventfd_read(e->fd, &count);
-		atomic_store(&l->is_woken, false); /* before MHD_run() looks: what is resumed from here on writes again */
+		atomic_store(&l->is_woken,
+			     false); /* before MHD_run() looks: what is resumed from here on writes again */
 		break;
 	case EVENT_LISTEN:
 		if (l->is_accepting)
@@ -132,7 +130,8 @@ static void close_idle(struct loop *l)
 		char byte;
 
 		/* a request that has arrived but was not read yet is not lost */
-		if (conn_is_idle(c) && !c->is_closing && recvfrom(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) <= 0)
+		if (conn_is_idle(c) && !c->is_closing &&
+		    recvfrom(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) <= 0)
 			conn_cut(c);
 	}
 }
@@ -205,7 +204,8 @@ int loop_start(struct loop *l)
 void loop_wake(struct loop *l)
 {
 	if (!atomic_exchange(&l->is_woken, true))
-		(void)eventfd_write(l->on_wake.fd, 1); /* can only fail when it is full: then it is readable already */
+		(void)eventfd_write(l->on_wake.fd,
+				    1); /* can only fail when it is full: then it is readable already */
 }
 
 void loop_join(struct loop *l)

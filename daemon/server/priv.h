@@ -14,12 +14,12 @@
 #include "server/head_check.h"
 #include "server/server.h"
 
-#include "common/clock.h"
-#include "common/log.h"
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include "common/clock.h"
+#include "common/log.h"
 
 #define CONN_PEER_MAX 46 /* INET6_ADDRSTRLEN */
 #define EXCHANGE_MAGIC 0x45584348u
@@ -39,30 +39,30 @@ enum aborted { ABORTED_CLIENT, ABORTED_UPSTREAM, ABORTED_NOT };
 enum source { SOURCE_CACHE, SOURCE_FILL, SOURCE_UPSTREAM, SOURCE_OWN };
 
 struct listener {
-	int fd;       /* owned */
+	int fd;         /* owned */
 	bool is_shared; /* one for all loops; else the one of loop `loop` */
 	unsigned loop;
 };
 
 struct server {
-	struct router *router;   /* borrowed, as the next three */
+	struct router *router; /* borrowed, as the next three */
 	struct auth *auth;
 	struct metrics *metrics;
 	const struct clock *clock;
-	char *public_url;        /* owned, without a trailing slash; or NULL */
-	char **hosts;            /* owned, lower case, NULL ends; NULL: any */
+	char *public_url; /* owned, without a trailing slash; or NULL */
+	char **hosts;     /* owned, lower case, NULL ends; NULL: any */
 	uint64_t head_timeout_ms, idle_timeout_ms;
 	unsigned connections_max;
 	struct listener *listeners; /* owned */
 	unsigned listener_count;
-	char **unix_paths;       /* owned, NULL ends: removed at the end */
+	char **unix_paths; /* owned, NULL ends: removed at the end */
 	char address[160];
-	struct loop *loops;      /* owned */
+	struct loop *loops; /* owned */
 	unsigned loop_count;
 	_Atomic unsigned connections;
 	_Atomic bool is_draining;
 	_Atomic bool is_stopping;
-	int empty_fd;            /* owned eventfd: written when the last connection goes while draining */
+	int empty_fd; /* owned eventfd: written when the last connection goes while draining */
 };
 
 /* What woke a loop's epoll. */
@@ -80,15 +80,15 @@ struct loop {
 	struct MHD_Daemon *library; /* owned */
 	int epoll_fd;
 	struct event on_library, on_wake; /* on_wake.fd owned: an eventfd */
-	_Atomic bool is_woken;      /* it has been written and not read yet */
-	struct event *on_listen;    /* owned, as are their descriptors */
+	_Atomic bool is_woken;            /* it has been written and not read yet */
+	struct event *on_listen;          /* owned, as are their descriptors */
 	unsigned listen_count;
-	bool is_accepting;          /* listeners are in the epoll */
+	bool is_accepting;             /* listeners are in the epoll */
 	uint64_t accept_again_mono_ms; /* after running out of descriptors */
-	int spare_fd;               /* given up to turn a client away when there is no other descriptor */
-	struct conn *adding;        /* the one that is just being given to the library */
+	int spare_fd;                  /* given up to turn a client away when there is no other descriptor */
+	struct conn *adding;           /* the one that is just being given to the library */
 	struct list conns;
-	struct list heads;          /* conns in a head, oldest first */
+	struct list heads; /* conns in a head, oldest first */
 	struct list lingers;
 	unsigned linger_count;
 	uint64_t tick_mono_ms;
@@ -97,19 +97,20 @@ struct loop {
 };
 
 struct conn {
-	struct list node;       /* in loop->conns */
-	struct list head_node;  /* in loop->heads while a head is incomplete */
+	struct list node;      /* in loop->conns */
+	struct list head_node; /* in loop->heads while a head is incomplete */
 	struct loop *loop;
 	struct MHD_Connection *library;
 	int fd;
 	struct head_check check;
-	uint64_t head_mono_ms;  /* its first byte */
-	uint32_t head_number;   /* which head that was */
-	uint32_t ended;         /* requests answered, to compare with check.heads */
-	bool is_refused;        /* the check found a fault; the answer to what came before it is the last */
-	bool is_closing;        /* reads say end of file from now on */
-	bool has_unread;        /* the client may still be sending: close gently */
+	uint64_t head_mono_ms; /* its first byte */
+	uint32_t head_number;  /* which head that was */
+	uint32_t ended;        /* requests answered, to compare with check.heads */
+	bool is_refused;       /* the check found a fault; the answer to what came before it is the last */
+	bool is_closing;       /* reads say end of file from now on */
+	bool has_unread;       /* the client may still be sending: close gently */
 	bool is_unix;
+	bool is_checked;           /* wire.c knows it; else it must not be given to the library */
 	struct exchange *exchange; /* owned; NULL between requests */
 	char peer[CONN_PEER_MAX];
 };
@@ -118,8 +119,8 @@ struct conn {
 struct body {
 	struct exchange *exchange;
 	int fd;
-	uint64_t end;           /* offset after the last byte that was promised */
-	struct reader *reader;  /* NULL: the file is finished */
+	uint64_t end;          /* offset after the last byte that was promised */
+	struct reader *reader; /* NULL: the file is finished */
 };
 
 enum park { PARK_RUNNING, PARK_PARKING, PARK_PARKED, PARK_WOKEN };
@@ -138,8 +139,8 @@ struct exchange {
 	struct request request;
 	struct reply reply;
 	bool has_reply;
-	bool is_queued;         /* the library has the answer */
-	bool is_body_refused;   /* the rest of the body is thrown away */
+	bool is_queued;       /* the library has the answer */
+	bool is_body_refused; /* the rest of the body is thrown away */
 	struct body body;
 	int status;             /* 0: none was sent */
 	uint64_t sent;          /* bytes of the body */
@@ -157,10 +158,11 @@ struct wire_refusal {
 
 /* wire.c */
 int wire_init(void);
-void wire_add_conn(struct conn *c);
+/* false: the number is beyond the tables. */
+bool wire_add_conn(struct conn *c);
 void wire_remove_conn(struct conn *c);
 struct conn *wire_find_conn(int fd);
-void wire_add_body(struct body *b);
+bool wire_add_body(struct body *b);
 void wire_remove_body(struct body *b);
 /* Calls that came in for descriptors of ours: a test sees whether the library uses them. */
 uint64_t wire_recv_calls(void);
@@ -189,7 +191,8 @@ void linger_done(struct loop *l);
 
 /* conn.c */
 struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *from);
-void conn_on_notify(void *cls, struct MHD_Connection *library, void **socket_context, enum MHD_ConnectionNotificationCode code);
+void conn_on_notify(void *cls, struct MHD_Connection *library, void **socket_context,
+		    enum MHD_ConnectionNotificationCode code);
 struct conn *conn_of(struct MHD_Connection *library);
 /* Called by wire.c when bytes have passed the check. */
 void conn_note_head(struct conn *c);
@@ -230,8 +233,11 @@ void park_break(struct exchange *x);
 /* request_glue.c */
 void *glue_on_uri(void *cls, const char *uri, struct MHD_Connection *library);
 enum MHD_Result glue_on_access(void *cls, struct MHD_Connection *library, const char *url, const char *method,
-			       const char *version, const char *upload, size_t *upload_bytes, void **exchange);
-void glue_on_completed(void *cls, struct MHD_Connection *library, void **exchange, enum MHD_RequestTerminationCode why);
+			       const char *version, const char *upload, size_t *upload_bytes,
+			       void **exchange);
+void glue_on_completed(void *cls, struct MHD_Connection *library, void **exchange,
+		       enum MHD_RequestTerminationCode why);
+void glue_end_exchange(struct exchange *x, enum MHD_RequestTerminationCode why);
 size_t glue_keep_escapes(void *cls, struct MHD_Connection *library, char *text);
 
 /* head_glue.c */

@@ -19,14 +19,19 @@ static void send_refusal(int fd, const struct wire_refusal *why)
 	SCOPED_BUF text;
 
 	buf_init(&text, 2048);
-	buf_appendf(&text, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nConnection: close\r\n",
+	buf_appendf(&text,
+		    "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "
+		    "%zu\r\nConnection: close\r\n",
 		    why->status, why->reason, strlen(why->sentence) + 1);
 	if (why->status == 405)
 		buf_appendf(&text, "Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n");
 	if (why->status == 503)
 		buf_appendf(&text, "Retry-After: 1\r\n");
-	buf_appendf(&text, "X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox; default-src 'none'\r\n"
-		    "Cross-Origin-Resource-Policy: same-origin\r\nCache-Control: no-store\r\n\r\n%s\n", why->sentence);
+	buf_appendf(
+		&text,
+		"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox; default-src 'none'\r\n"
+		"Cross-Origin-Resource-Policy: same-origin\r\nCache-Control: no-store\r\n\r\n%s\n",
+		why->sentence);
 	/* one try: a client whose socket is full does not read answers */
 	(void)send(fd, text.bytes, text.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	(void)shutdown(fd, SHUT_WR);
@@ -35,8 +40,8 @@ static void send_refusal(int fd, const struct wire_refusal *why)
 static void report(struct server *s, const char *peer, const struct wire_refusal *why)
 {
 	metrics_add(s->metrics, METRIC_HTTP_REJECTED, why->rejected, 0, 0, 1);
-	log_info("server", "refused", LOG_TEXT("reason", why->word), LOG_TEXT("client", peer), LOG_U64("status", (uint64_t)why->status),
-		 LOG_END);
+	log_info("server", "refused", LOG_TEXT("reason", why->word), LOG_TEXT("client", peer),
+		 LOG_U64("status", (uint64_t)why->status), LOG_END);
 }
 
 void refuse_conn(struct conn *c, const struct wire_refusal *why)

@@ -12,13 +12,14 @@
  * body. So answers to requests without a body wait for WHOLE, which follows at once.
  *
  * Promises  (1) the handler is called from its top each time; while it waits the connection is suspended.
- *           (2) whatever happens, glue_on_completed() frees the exchange, and with it the reader or relay.
+ *           (2) whatever happens, glue_end_exchange() frees the exchange, and with it the reader or relay: with the
+ *               request, or with the connection when the library closed it without a word.
  */
 #include "server/priv.h"
 
-#include "common/alloc.h"
 #include <assert.h>
 #include <errno.h>
+#include "common/alloc.h"
 
 #include "common/banned.h"
 
@@ -83,7 +84,8 @@ static int call_handler(struct exchange *x)
 	if (r < 0) {
 		reply_done(&x->reply);
 		reply_init(&x->reply); /* a reply of which nothing was set is a 500 */
-		log_error("server", "a handler failed", LOG_TEXT("req", x->request.id), LOG_ERR("error", r), LOG_END);
+		log_error("server", "a handler failed", LOG_TEXT("req", x->request.id), LOG_ERR("error", r),
+			  LOG_END);
 	}
 	x->has_reply = true;
 	return 0;
@@ -114,7 +116,8 @@ static enum MHD_Result begin(struct exchange *x, const char *method, const char 
 	struct request *q = &x->request;
 
 	x->phase = PHASE_BODY;
-	if (glue_read_head(x, method, version) != 0 || router_classify(x->conn->loop->server->router, q, &x->reply) != 0)
+	if (glue_read_head(x, method, version) != 0 ||
+	    router_classify(x->conn->loop->server->router, q, &x->reply) != 0)
 		x->has_reply = true;
 	if (!has_body(q))
 		return MHD_YES;
@@ -154,7 +157,8 @@ static enum MHD_Result stream_body(struct exchange *x, const char *bytes, size_t
 
 static enum MHD_Result collect_body(struct exchange *x, const char *bytes, size_t *len)
 {
-	static const struct wire_refusal too_large = { 413, "Content Too Large", "The request body is larger than 1 MiB.", "body-size",
+	static const struct wire_refusal too_large = { 413, "Content Too Large",
+						       "The request body is larger than 1 MiB.", "body-size",
 						       REJECTED_LIMIT };
 
 	if (buf_append(&x->request.body, bytes, *len) < 0) {
@@ -227,12 +231,10 @@ static void note_end(struct exchange *x, enum MHD_RequestTerminationCode why)
 		x->aborted = x->reply.kind == REPLY_ABORT ? ABORTED_UPSTREAM : ABORTED_CLIENT;
 }
 
-void glue_on_completed(void *cls, struct MHD_Connection *library, void **exchange, enum MHD_RequestTerminationCode why)
+void glue_end_exchange(struct exchange *x, enum MHD_RequestTerminationCode why)
 {
-	struct exchange *x = exchange_from(*exchange);
 	struct conn *c = x->conn;
 
-	*exchange = NULL;
 	waiter_cancel(&x->request.waiter);
 	wire_remove_body(&x->body);
 	note_end(x, why);
@@ -245,4 +247,12 @@ void glue_on_completed(void *cls, struct MHD_Connection *library, void **exchang
 	reply_done(&x->reply);
 	request_done(&x->request);
 	free(x);
+}
+
+void glue_on_completed(void *cls, struct MHD_Connection *library, void **exchange,
+		       enum MHD_RequestTerminationCode why)
+{
+	if (*exchange)
+		glue_end_exchange(exchange_from(*exchange), why);
+	*exchange = NULL;
 }

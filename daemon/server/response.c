@@ -70,8 +70,9 @@ static struct MHD_Response *from_bytes(struct bytes *bytes)
 	struct str s = bytes_str(bytes);
 
 	if (s.len == 0)
-		return MHD_create_response_from_buffer(0, (void *)(uintptr_t)"", MHD_RESPMEM_PERSISTENT);
-	return MHD_create_response_from_buffer_with_free_callback_cls(s.len, (void *)(uintptr_t)s.ptr, free_bytes, bytes_ref(bytes));
+		return MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
+	return MHD_create_response_from_buffer_with_free_callback_cls(s.len, (void *)(uintptr_t)s.ptr,
+								      free_bytes, bytes_ref(bytes));
 }
 
 /* The library closes the descriptor with the response, hence the duplicate. */
@@ -85,13 +86,13 @@ static struct MHD_Response *from_file(struct exchange *x, int fd)
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return NULL;
-	response = MHD_create_response_from_fd_at_offset64(p->length, fd, p->offset);
-	if (!response) {
-		(void)close(fd);
-		return NULL;
-	}
 	x->body = (struct body){ .exchange = x, .fd = fd, .end = p->offset + p->length, .reader = p->reader };
-	wire_add_body(&x->body);
+	response = wire_add_body(&x->body) ? MHD_create_response_from_fd_at_offset64(p->length, fd, p->offset)
+					   : NULL;
+	if (!response) {
+		wire_remove_body(&x->body);
+		(void)close(fd);
+	}
 	return response;
 }
 
@@ -129,14 +130,15 @@ static struct MHD_Response *make_response(struct exchange *x)
 
 static void add(struct MHD_Response *response, const char *name, const char *value)
 {
-	(void)MHD_add_response_header(response, name, value); /* refuses only what headers_add refused already */
+	(void)MHD_add_response_header(response, name,
+				      value); /* refuses only what headers_add refused already */
 }
 
 /* Framing and the date are the library's; Connection follows from reply.close; the name of the server is nobody's business. */
 static bool is_ours(const char *name)
 {
-	static const char *const ours[] = { "Connection", "Content-Length", "Transfer-Encoding", "Date", "Server", "Keep-Alive",
-					    "X-Request-Id" };
+	static const char *const ours[] = { "Connection", "Content-Length", "Transfer-Encoding", "Date",
+					    "Server",     "Keep-Alive",     "X-Request-Id" };
 
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		if (str_eq_nocase(str_from(name), str_from(ours[i])))
@@ -153,7 +155,8 @@ static void add_fields(struct exchange *x, struct MHD_Response *response, bool c
 		if (!is_ours(p->headers.fields[i].name))
 			add(response, p->headers.fields[i].name, p->headers.fields[i].value);
 	add(response, "X-Request-Id", x->request.id);
-	if (p->cache_status && snprintf(text, sizeof(text), "hfcache; %s", p->cache_status) < (int)sizeof(text))
+	if (p->cache_status &&
+	    snprintf(text, sizeof(text), "hfcache; %s", p->cache_status) < (int)sizeof(text))
 		add(response, "Cache-Status", text);
 	if (p->age_s >= 0) {
 		(void)snprintf(text, sizeof(text), "%lld", (long long)p->age_s);
@@ -168,16 +171,18 @@ static bool must_close(const struct exchange *x)
 	const struct reply *p = &x->reply;
 
 	/* 401, 403 and 404 are everyday answers of the Hub: a client that probes names keeps its connection */
-	bool is_error = p->status >= 500 || p->status == 400 || p->status == 408 || (p->status >= 411 && p->status <= 414) ||
-			p->status == 421 || p->status == 431;
+	bool is_error = p->status >= 500 || p->status == 400 || p->status == 408 ||
+			(p->status >= 411 && p->status <= 414) || p->status == 421 || p->status == 431;
 
-	return p->close || is_error || refuse_is_next(x->conn) || atomic_load(&x->conn->loop->server->is_draining);
+	return p->close || is_error || refuse_is_next(x->conn) ||
+	       atomic_load(&x->conn->loop->server->is_draining);
 }
 
 /* No descriptor or no memory for the body: the client is told so instead. */
 static struct MHD_Response *fall_back(struct exchange *x)
 {
-	static const char sentence[] = "This cache has no file descriptor left to send this. Try again in a moment.\n";
+	static const char sentence[] =
+		"This cache has no file descriptor left to send this. Try again in a moment.\n";
 
 	log_warning("server", "no descriptor for a body", LOG_TEXT("req", x->request.id), LOG_END);
 	reply_done(&x->reply);

@@ -8,15 +8,15 @@
  */
 #include "server/priv.h"
 
-#include "common/alloc.h"
-#include "common/http/uri.h"
-#include "common/scope.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include "common/alloc.h"
+#include "common/http/uri.h"
+#include "common/scope.h"
 
 #include "common/banned.h"
 
@@ -43,7 +43,8 @@ static unsigned connections_allowed(const struct server_opts *opts)
 
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
 		return wanted;
-	room = files.rlim_cur > 2 * DESCRIPTORS_FOR_OTHERS ? (files.rlim_cur - DESCRIPTORS_FOR_OTHERS) / 2 : files.rlim_cur / 4;
+	room = files.rlim_cur > 2 * DESCRIPTORS_FOR_OTHERS ? (files.rlim_cur - DESCRIPTORS_FOR_OTHERS) / 2
+							   : files.rlim_cur / 4;
 	return room < wanted ? (unsigned)room : wanted;
 }
 
@@ -70,7 +71,8 @@ static int take_hosts(struct server *s, const struct server_opts *opts, char **r
 	while (url.len > 0 && url.ptr[url.len - 1] == '/')
 		url.len--;
 	if (origin_parse(url, &origin, &rest) < 0) {
-		*ret_reason = xasprintf("server.public-url is not an http or https URL: %s", opts->public_url);
+		*ret_reason =
+			xasprintf("server.public-url is not an http or https URL: %s", opts->public_url);
 		return -EINVAL;
 	}
 	s->public_url = str_dup(url);
@@ -164,7 +166,8 @@ unsigned server_drain(struct server *s, uint64_t drain_ms)
 	struct pollfd empty = { .fd = s->empty_fd, .events = POLLIN };
 
 	atomic_store(&s->is_draining, true);
-	for (unsigned i = 0; i < s->listener_count; i++) /* the loops have their own duplicates, and empty the backlog first */
+	for (unsigned i = 0; i < s->listener_count;
+	     i++) /* the loops have their own duplicates, and empty the backlog first */
 		(void)close(s->listeners[i].fd);
 	s->listener_count = 0;
 	wake_loops(s);

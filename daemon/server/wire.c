@@ -15,7 +15,7 @@
  * Rules of recv, on a connection
  *   (1) each byte goes through head_check before the library gets it.
  *   (2) of a request at fault no byte is passed on, unless it came before the fault could be seen; then the library
- *       gets the end of the file instead of the rest. Requests before it are answered first, then the fault, then the
+ *       gets the end of the file instead of the rest. Requests before it are answered first (refuse.c); then the
  *       connection ends.
  *   (3) after that, nothing is read any more.
  *
@@ -33,13 +33,13 @@
 #undef _FORTIFY_SOURCE /* its inline recv would be the one that is defined here */
 #include "server/priv.h"
 
-#include "common/alloc.h"
 #include <assert.h>
 #include <errno.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include "common/alloc.h"
 
 #include "common/banned.h"
 
@@ -74,42 +74,54 @@ int wire_init(void)
 	return -pthread_once(&once, make_tables);
 }
 
-void wire_add_conn(struct conn *c)
+bool wire_add_conn(struct conn *c)
 {
-	assert(c->fd >= 0 && (size_t)c->fd < table.size);
+	assert(c->fd >= 0 && table.size > 0);
+	if ((size_t)c->fd >=
+	    table.size) /* somebody raised the hard limit since: without a check it must not be served */
+		return false;
 	atomic_store(&table.conns[c->fd], c);
+	return true;
 }
 
 void wire_remove_conn(struct conn *c)
 {
 	struct conn *expected = c;
 
-	atomic_compare_exchange_strong(&table.conns[c->fd], &expected, NULL);
+	if ((size_t)c->fd < table.size)
+		atomic_compare_exchange_strong(&table.conns[c->fd], &expected, NULL);
 }
 
 struct conn *wire_find_conn(int fd)
 {
-	return fd >= 0 && (size_t)fd < table.size ? atomic_load_explicit(&table.conns[fd], memory_order_acquire) : NULL;
+	return fd >= 0 && (size_t)fd < table.size
+		       ? atomic_load_explicit(&table.conns[fd], memory_order_acquire)
+		       : NULL;
 }
 
-void wire_add_body(struct body *b)
+bool wire_add_body(struct body *b)
 {
-	assert(b->fd >= 0 && (size_t)b->fd < table.size);
+	assert(b->fd >= 0 && table.size > 0);
+	if ((size_t)b->fd >= table.size)
+		return false;
 	atomic_store(&table.bodies[b->fd], b);
+	return true;
 }
 
 void wire_remove_body(struct body *b)
 {
 	struct body *expected = b;
 
-	if (b->fd >= 0)
+	if (b->fd >= 0 && (size_t)b->fd < table.size)
 		atomic_compare_exchange_strong(&table.bodies[b->fd], &expected, NULL);
 	b->fd = -1;
 }
 
 static struct body *find_body(int fd)
 {
-	return fd >= 0 && (size_t)fd < table.size ? atomic_load_explicit(&table.bodies[fd], memory_order_acquire) : NULL;
+	return fd >= 0 && (size_t)fd < table.size
+		       ? atomic_load_explicit(&table.bodies[fd], memory_order_acquire)
+		       : NULL;
 }
 
 uint64_t wire_recv_calls(void)
@@ -190,7 +202,8 @@ static ssize_t send_failed(struct body *b)
 {
 	if (errno == EAGAIN || errno == EINTR)
 		return -1;
-	return fail(b, errno == EPIPE || errno == ECONNRESET || errno == ETIMEDOUT ? ABORTED_CLIENT : ABORTED_UPSTREAM);
+	return fail(b, errno == EPIPE || errno == ECONNRESET || errno == ETIMEDOUT ? ABORTED_CLIENT
+										   : ABORTED_UPSTREAM);
 }
 
 static bool is_at_end(int fd, off64_t offset)

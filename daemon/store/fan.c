@@ -44,7 +44,7 @@ static void set_synced(struct store *s, struct fan *f, unsigned number, bool is_
 	if (is_synced)
 		f->synced[number / 8] |= (uint8_t)(1u << number % 8);
 	else
-		f->synced[number / 8] &= (uint8_t)~(1u << number % 8);
+		f->synced[number / 8] &= (uint8_t) ~(1u << number % 8);
 }
 
 static bool is_synced(struct store *s, struct fan *f, unsigned number)
@@ -202,14 +202,16 @@ static void mark_folders(const struct fan *f, const char *folder, bool ret_is_th
 	int r = names_read(f->fd, folder, &names);
 
 	if (r < 0)
-		log_warning("store", "a folder of the store cannot be read: what is in it is left out", LOG_TEXT("folder", folder),
-			    LOG_ERR("error", r), LOG_END);
+		log_warning("store", "a folder of the store cannot be read: what is in it is left out",
+			    LOG_TEXT("folder", folder), LOG_ERR("error", r), LOG_END);
 	for (size_t i = 0; i < names.count; i++)
-		if (str_is_lower_hex(str_from(names.at[i])) && parse_hex(str_from(names.at[i]), &number, 1) == 0)
+		if (str_is_lower_hex(str_from(names.at[i])) &&
+		    parse_hex(str_from(names.at[i]), &number, 1) == 0)
 			ret_is_there[number] = true;
 }
 
-static int each_below(struct store *s, unsigned ab, int (*visit)(void *ctx, unsigned ab, unsigned cd), void *ctx)
+static int each_below(struct store *s, unsigned ab, int (*visit)(void *ctx, unsigned ab, unsigned cd),
+		      void *ctx)
 {
 	bool is_there[256] = { false };
 	char folder[3];

@@ -8,7 +8,7 @@
  * A file comes into being with its first line whole (rename), so only a last line can be torn; the next append ends it with
  * a newline and goes on, and it stays behind as one broken line.
  * Never     understands a line.
- * Threads   append: keeper. The walks: start-up, or the keeper.
+ * Threads   keeper.
  */
 #include "store/priv.h"
 
@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 
 #include "common/alloc.h"
@@ -25,32 +24,26 @@
 
 #include "common/banned.h"
 
-#define JOURNAL_MAGIC STR("hfcached journal 1 ")
-#define LINE_HEAD (CHECK_HEX + 1)
 /* All lines of one call; a transaction's facts of one repo. */
 #define APPEND_BYTES_MAX (256u << 20)
 #define REPO_MAX 4096
 
-struct journal {
-	char folder[3];
-	char path[sizeof("ab/") + 2 * SHA256_BYTES];
-};
-
-static void journal_of(struct str repo, struct journal *ret)
+void journal_of(struct str repo, struct journal *ret_journal)
 {
 	struct digest d;
 
 	sha256_of(repo.ptr, repo.len, &d);
-	(void)snprintf(ret->folder, sizeof(ret->folder), "%02x", d.bytes[0]);
-	(void)snprintf(ret->path, sizeof(ret->path), "%02x/", d.bytes[0]);
-	format_hex(d.bytes, SHA256_BYTES, ret->path + 3);
+	(void)snprintf(ret_journal->folder, sizeof(ret_journal->folder), "%02x", d.bytes[0]);
+	(void)snprintf(ret_journal->path, sizeof(ret_journal->path), "%02x/", d.bytes[0]);
+	format_hex(d.bytes, SHA256_BYTES, ret_journal->path + 3);
 }
 
 static int add_line(struct buf *out, struct str line)
 {
 	char check[CHECK_HEX + 1];
 
-	if (line.len > JOURNAL_LINE_MAX - LINE_HEAD - 1 || (line.len && memchr(line.ptr, '\n', line.len)))
+	if (line.len > JOURNAL_LINE_MAX - JOURNAL_LINE_HEAD - 1 ||
+	    (line.len && memchr(line.ptr, '\n', line.len)))
 		return -EINVAL;
 	check_of(line, check);
 	buf_appendf(out, "%s ", check);
@@ -204,204 +197,4 @@ int store_journal_append(struct store *s, struct str repo, const struct str *lin
 	if (r < 0 || count == 0)
 		return r;
 	return append_charged(s, repo, buf_str(&head), buf_str(&text));
-}
-
-/* --- reading --- */
-
-struct reader {
-	int fd;
-	char *room;       /* owned; one line of the longest sort and its newline */
-	size_t begin, end;
-	bool is_at_end;
-};
-
-static int fill(struct reader *r)
-{
-	ssize_t got;
-
-	memmove(r->room, r->room + r->begin, r->end - r->begin);
-	r->end -= r->begin;
-	r->begin = 0;
-	do
-		got = read(r->fd, r->room + r->end, JOURNAL_LINE_MAX - r->end);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return -errno;
-	if (got == 0)
-		r->is_at_end = true;
-	r->end += (size_t)got;
-	return 0;
-}
-
-/* Returns 1 a line; 0 the end (also in the middle of a torn one); -E2BIG once for a line that is too long; -errno. */
-static int next_line(struct reader *r, struct str *ret_line)
-{
-	bool is_too_long = false;
-
-	for (;;) {
-		char *at = r->room + r->begin;
-		char *newline = memchr(at, '\n', r->end - r->begin);
-		int error;
-
-		if (newline) {
-			*ret_line = str_from_range(at, newline);
-			r->begin = (size_t)(newline - r->room) + 1;
-			return is_too_long ? -E2BIG : 1;
-		}
-		if (r->is_at_end)
-			return 0;
-		if (r->end - r->begin == JOURNAL_LINE_MAX) {
-			is_too_long = true;
-			r->begin = r->end;
-		}
-		error = fill(r);
-		if (error < 0)
-			return error;
-	}
-}
-
-/* The text of a line whose check is right; ptr NULL otherwise. */
-static struct str open_line(struct str line)
-{
-	struct str text = { NULL, 0 };
-	char check[CHECK_HEX + 1];
-
-	if (line.len < LINE_HEAD || line.ptr[CHECK_HEX] != ' ')
-		return text;
-	text = (struct str){ line.ptr + LINE_HEAD, line.len - LINE_HEAD };
-	check_of(text, check);
-	return memcmp(line.ptr, check, CHECK_HEX) == 0 ? text : (struct str){ NULL, 0 };
-}
-
-/* The repo named by the first line, if this is the file of that repo. The caller's; NULL if not. */
-static char *read_repo(struct reader *r, const char *path)
-{
-	struct str line, text, repo;
-	struct journal j;
-
-	if (next_line(r, &line) != 1)
-		return NULL;
-	text = open_line(line);
-	if (!text.ptr || !str_starts_with(text, JOURNAL_MAGIC))
-		return NULL;
-	repo = (struct str){ text.ptr + JOURNAL_MAGIC.len, text.len - JOURNAL_MAGIC.len };
-	journal_of(repo, &j);
-	return strcmp(j.path, path) == 0 ? str_dup(repo) : NULL;
-}
-
-struct walk {
-	struct store *store;
-	int (*visit)(void *ctx, struct str repo, struct str line);
-	void *ctx;
-	uint64_t broken;
-	char *room; /* owned; the reader's */
-};
-
-static int visit_lines(struct walk *w, struct reader *r, struct str repo)
-{
-	struct str line, text;
-	int got, result;
-
-	while ((got = next_line(r, &line)) != 0) {
-		text = got == 1 ? open_line(line) : (struct str){ NULL, 0 };
-		if (!text.ptr)
-			w->broken++;
-		if (got < 0 && got != -E2BIG) {
-			(void)store_error(w->store, got);
-			return 0; /* the other journals may be readable */
-		}
-		result = text.ptr ? w->visit(w->ctx, repo, text) : 0;
-		if (result)
-			return result;
-	}
-	return 0;
-}
-
-static int walk_file(struct walk *w, const char *path)
-{
-	SCOPED_FD int fd = fs_open(w->store->journal_fd, path, O_RDONLY | O_NONBLOCK, 0);
-	struct reader r = { .fd = fd, .room = w->room };
-	SCOPED_FREE char *repo = NULL;
-	struct stat st;
-
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
-		repo = read_repo(&r, path);
-	if (!repo) {
-		w->broken++;
-		return 0;
-	}
-	return visit_lines(w, &r, str_from(repo));
-}
-
-/* Calls back for each file in journal/ab. */
-static int each_file(struct store *s, int (*visit)(void *ctx, const char *path), void *ctx)
-{
-	int r = 0;
-
-	for (unsigned ab = 0; ab < 256 && r == 0; ab++) {
-		SCOPED_NAMES names;
-		char path[8 + NAME_MAX];
-		int r2;
-
-		(void)snprintf(path, sizeof(path), "%02x", ab);
-		r2 = names_read(s->journal_fd, path, &names);
-		if (r2 < 0)
-			log_warning("store", "a folder of journals cannot be read: what is in it is left out", LOG_TEXT("folder", path),
-				    LOG_ERR("error", r2), LOG_END);
-		for (size_t i = 0; i < names.count && r == 0; i++) {
-			(void)snprintf(path, sizeof(path), "%02x/%s", ab, names.at[i]);
-			r = visit(ctx, path);
-		}
-	}
-	return r;
-}
-
-static bool is_journal_path(const char *path)
-{
-	struct str name = str_from(path + 3);
-
-	return name.len == 2 * SHA256_BYTES && str_is_lower_hex(name);
-}
-
-static int walk_visit(void *ctx, const char *path)
-{
-	return is_journal_path(path) ? walk_file(ctx, path) : 0;
-}
-
-int store_journal_each(struct store *s, int (*visit)(void *ctx, struct str repo, struct str line), void *ctx,
-		       uint64_t *ret_broken)
-{
-	SCOPED_FREE char *room = xmalloc(JOURNAL_LINE_MAX);
-	struct walk w = { .store = s, .visit = visit, .ctx = ctx, .room = room };
-	int r = each_file(s, walk_visit, &w);
-
-	*ret_broken = w.broken;
-	return r;
-}
-
-struct scan {
-	struct store *store;
-	uint64_t charge;
-};
-
-static int scan_visit(void *ctx, const char *path)
-{
-	struct scan *scan = ctx;
-	struct stat st;
-
-	if (!is_journal_path(path)) {
-		(void)fs_unlink(scan->store->journal_fd, path); /* of a replacement that was cut off */
-		return 0;
-	}
-	if (fstatat(scan->store->journal_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		scan->charge += file_charge((uint64_t)st.st_size);
-	return 0;
-}
-
-uint64_t journals_scan(struct store *s)
-{
-	struct scan scan = { .store = s };
-
-	(void)each_file(s, scan_visit, &scan);
-	return scan.charge;
 }

@@ -135,7 +135,8 @@ static int rename_both(struct store *s, struct naming *n)
 	int r;
 
 	fan_path(&n->meta.sha256, path);
-	if ((r = fan_make(s, &s->meta, &n->meta.sha256)) < 0 || (r = fan_make(s, &s->blobs, &n->meta.sha256)) < 0)
+	if ((r = fan_make(s, &s->meta, &n->meta.sha256)) < 0 ||
+	    (r = fan_make(s, &s->blobs, &n->meta.sha256)) < 0)
 		return r;
 	if (renameat(s->incoming_fd, n->sidecar, s->meta.fd, path) < 0)
 		return store_error(s, -errno);
@@ -225,7 +226,8 @@ int hash_file(int fd, uint64_t size, struct digest *ret_sha256, struct git_oid *
 	return 0;
 }
 
-int blob_file_check(struct store *s, const struct digest *sha256, uint64_t *budget, struct blob_meta *ret_meta)
+int blob_file_check(struct store *s, const struct digest *sha256, uint64_t *budget,
+		    struct blob_meta *ret_meta)
 {
 	char path[FAN_PATH_TEXT];
 	SCOPED_FD int fd = -1;

@@ -62,7 +62,8 @@ static int parse_range(struct str value, struct part_map *m)
 	struct byte_range range;
 	struct str first, end;
 
-	if (!str_cut(value, '-', &first, &end) || parse_u64(first, &range.first) < 0 || parse_u64(end, &range.end) < 0)
+	if (!str_cut(value, '-', &first, &end) || parse_u64(first, &range.first) < 0 ||
+	    parse_u64(end, &range.end) < 0)
 		return -EBADMSG;
 	if (range.first < before || range.first >= range.end || range.end > m->size)
 		return -EBADMSG;
@@ -86,7 +87,8 @@ static int parse_validator(struct str value, struct part_map *m)
 	return 0;
 }
 
-static int parse_line(struct str key, struct str value, struct str want, struct part_map *m, bool *has_content)
+static int parse_line(struct str key, struct str value, struct str want, struct part_map *m,
+		      bool *has_content)
 {
 	if (str_eq(key, STR("content"))) {
 		*has_content = str_eq(value, want);
@@ -308,6 +310,7 @@ bool idle_part_evict(struct store *s, uint64_t missing)
 	r = part_unlink(s, o.key);
 	claim_drop(s, str_from(o.key));
 	if (r < 0)
-		log_warning("store", "an unfinished file could not be removed", LOG_TEXT("file", o.key), LOG_ERR("error", r), LOG_END);
+		log_warning("store", "an unfinished file could not be removed", LOG_TEXT("file", o.key),
+			    LOG_ERR("error", r), LOG_END);
 	return true;
 }

@@ -102,7 +102,8 @@ static bool is_on_disk(struct store *s, const struct digest *sha256)
 	struct blob_meta meta;
 	uint64_t size;
 
-	return sidecar_read(s, sha256, &meta) == 0 && fan_stat(&s->blobs, sha256, &size) == 0 && size == meta.size;
+	return sidecar_read(s, sha256, &meta) == 0 && fan_stat(&s->blobs, sha256, &size) == 0 &&
+	       size == meta.size;
 }
 
 static int put_claimed(struct store *s, const struct blob_meta *meta, struct bytes *bytes)

@@ -7,10 +7,12 @@
  *
  *   store.c   open, close, format, key            room.c     quota, usage, disk errors
  *   blob.c    open blobs and their cache          pending.c  documents on their way to the disk
- *   name.c    S5-S8 for both, removal, quarantine part.c     partial blobs, while open
+ *   name.c    S5-S8 for both, removal, quarantine finish.c   a complete part becomes a blob
+ *   part.c    partial blobs: opening, leaving     held.c     their bytes, what is held, checkpoints
  *   ranges.c  sets of ranges (pure)               partmap.c  the map file and parts that nobody has open
- *   seal.c    text files with a check, sidecars   journal.c  journals
- *   recover.c start-up                            fan.c      the folders ab/cd, walks over them
+ *   seal.c    text files with a check, sidecars   fan.c      the folders ab/cd, walks over them
+ *   journal.c appending to journals               replay.c   reading them back
+ *   recover.c start-up
  *
  * Locks     store->lock and part->lock have one rank and are never held together. Neither is held across
  *           I/O: who changes
@@ -18,13 +20,13 @@
  *           names, never by those who open blobs.
  */
 #pragma once
+#include <stdatomic.h>
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/lock.h"
 #include "common/map.h"
 #include "metrics/metrics.h"
 #include "store/store.h"
-#include <stdatomic.h>
 
 /* What a file is charged with is rounded up to this: the block of every common file system. */
 #define STORE_BLOCK UINT64_C(4096)
@@ -58,8 +60,9 @@
 
 /* Two levels of folders: blobs/ or meta/. */
 struct fan {
-	int fd;                           /* owned */
-	uint8_t synced[0x10000 / 8];      /* guarded by the store's lock: ab/cd and those above are known to be durable */
+	int fd; /* owned */
+	/* guarded by the store's lock: ab/cd and those above are known to be durable */
+	uint8_t synced[0x10000 / 8];
 };
 
 struct lru {
@@ -71,50 +74,50 @@ struct lru {
 struct store {
 	int root_fd, lock_fd, incoming_fd, journal_fd, quarantine_fd; /* owned */
 	struct fan blobs, meta;
-	char *index_path;                 /* owned */
+	char *index_path; /* owned */
 	uint8_t key[32];
 	uint64_t size_max, disk_reserve;
-	struct metrics *metrics;          /* borrowed; may be NULL */
-	const struct clock *clock;        /* borrowed */
-	atomic_uint_least64_t temporaries;/* for their names */
-	atomic_uint_least64_t held_bytes; /* in open parts */
+	struct metrics *metrics;           /* borrowed; may be NULL */
+	const struct clock *clock;         /* borrowed */
+	atomic_uint_least64_t temporaries; /* for their names */
+	atomic_uint_least64_t held_bytes;  /* in open parts */
 
-	struct lock lock;                 /* rank STORE; guards all below */
-	pthread_cond_t freed;             /* a claim was released or a part has left */
+	struct lock lock;     /* rank STORE; guards all below */
+	pthread_cond_t freed; /* a claim was released or a part has left */
 	struct map *claims;
 	uint64_t used, reserved, objects;
-	uint64_t idle_part_bytes;         /* the share of `used` that is parts nobody has open */
-	uint64_t allocated;               /* the share of `reserved` that is on disk already */
-	uint64_t io_error_mono_ms[3];     /* the last three, oldest overwritten; 0: none */
+	uint64_t idle_part_bytes;     /* the share of `used` that is parts nobody has open */
+	uint64_t allocated;           /* the share of `reserved` that is on disk already */
+	uint64_t io_error_mono_ms[3]; /* the last three, oldest overwritten; 0: none */
 	unsigned io_errors;
-	struct map *by_digest;            /* sha256 -> struct blob, those that may be opened */
+	struct map *by_digest; /* sha256 -> struct blob, those that may be opened */
 	struct lru idle_files, idle_memory;
-	uint64_t removals;                /* counts names taken away, so that an open that ran meanwhile is not cached */
-	struct list pending;              /* of struct pending */
+	uint64_t removals;   /* counts names taken away, so that an open that ran meanwhile is not cached */
+	struct list pending; /* of struct pending */
 	uint64_t pending_bytes;
-	struct map *parts;                /* key -> struct part, open or leaving */
-	struct map *idle_parts;           /* key -> struct idle_part */
+	struct map *parts;      /* key -> struct part, open or leaving */
+	struct map *idle_parts; /* key -> struct idle_part */
 };
 
 struct blob {
-	struct store *store;              /* borrowed */
+	struct store *store; /* borrowed */
 	struct digest sha256;
 	uint64_t size;
-	int fd;                           /* owned; -1: in memory. Changes only while nobody holds a reference */
+	int fd; /* owned; -1: in memory. Changes only while nobody holds a reference */
 	/* guarded by store->lock */
-	struct bytes *bytes;              /* owned; NULL: on disk only */
-	unsigned refs;                    /* of users; the cache and `pending` hold none */
-	bool is_cached;                   /* it is in by_digest */
-	struct pending *pending;          /* borrowed from store->pending or the flush; NULL: it is on disk */
-	struct list idle;                 /* in idle_files or idle_memory while refs is 0 */
+	struct bytes *bytes;     /* owned; NULL: on disk only */
+	unsigned refs;           /* of users; the cache and `pending` hold none */
+	bool is_cached;          /* it is in by_digest */
+	struct pending *pending; /* borrowed from store->pending or the flush; NULL: it is on disk */
+	struct list idle;        /* in idle_files or idle_memory while refs is 0 */
 };
 
 /* What the next flush has to write, or only to tell. */
 struct pending {
 	struct list node;
 	struct blob_meta meta;
-	struct blob *blob;                /* NULL: on disk already */
-	bool is_lost;                     /* could not be written: not to be told */
+	struct blob *blob; /* NULL: on disk already */
+	bool is_lost;      /* could not be written: not to be told */
 };
 
 /* --- room.c --- */
@@ -192,10 +195,10 @@ int sidecar_read(struct store *s, const struct digest *sha256, struct blob_meta 
 /* A file in incoming/ that is to become a blob. */
 struct naming {
 	struct blob_meta meta;
-	char from[INCOMING_NAME_TEXT];    /* its name in incoming/ */
-	int fd;                           /* borrowed; its bytes are verified and all written */
-	int result;                       /* 0: durable under its name */
-	bool was_there;                   /* with result 0: the name was taken by the same bytes; `from` was left alone */
+	char from[INCOMING_NAME_TEXT]; /* its name in incoming/ */
+	int fd;                        /* borrowed; its bytes are verified and all written */
+	int result;                    /* 0: durable under its name */
+	bool was_there; /* with result 0: the name was taken by the same bytes; `from` was left alone */
 	int sidecar_fd;
 	char sidecar[INCOMING_NAME_TEXT];
 };
@@ -206,7 +209,8 @@ void name_blobs(struct store *s, struct naming *items, size_t count);
 int make_temporary(struct store *s, char ret_name[INCOMING_NAME_TEXT]);
 /* Opens the blob's file and hashes it: 0 the digest is its name; -EBADMSG; -EINTR over *budget; other
  * errno. */
-int blob_file_check(struct store *s, const struct digest *sha256, uint64_t *budget, struct blob_meta *ret_meta);
+int blob_file_check(struct store *s, const struct digest *sha256, uint64_t *budget,
+		    struct blob_meta *ret_meta);
 int hash_file(int fd, uint64_t size, struct digest *ret_sha256, struct git_oid *ret_git);
 /* Writes the sidecar of a blob whose bytes were just checked. */
 int sidecar_restore(struct store *s, const struct blob_meta *meta);
@@ -219,7 +223,8 @@ int quarantine_trim(struct store *s);
 /* No open may find it any more. With the claim held, after its file has lost the name. */
 void blob_forget(struct store *s, const struct digest *sha256);
 /* A blob in memory, in the table, pending. False: somebody else's is there. */
-bool blob_insert_pending(struct store *s, const struct digest *sha256, struct bytes *bytes, struct pending *p);
+bool blob_insert_pending(struct store *s, const struct digest *sha256, struct bytes *bytes,
+			 struct pending *p);
 void blob_settle_locked(struct blob *b, struct list *doomed);
 void blob_uncache_locked(struct blob *b, struct list *doomed);
 /* Frees what the calls above put there; without the lock. */
@@ -237,7 +242,7 @@ bool pending_cancel(struct store *s, const struct digest *sha256);
 struct ranges {
 	struct byte_range *at; /* owned */
 	size_t count, room;
-	uint64_t bytes;        /* all together */
+	uint64_t bytes; /* all together */
 };
 void ranges_done(struct ranges *r);
 void ranges_add(struct ranges *r, struct byte_range add);
@@ -254,24 +259,24 @@ static inline void ranges_done_p(struct ranges *r)
 
 enum part_state { PART_OPEN, PART_LEAVING, PART_GONE };
 struct part {
-	struct store *store;          /* borrowed */
+	struct store *store; /* borrowed */
 	struct content_id id;
 	char key[PART_KEY_TEXT];
-	int fd;                       /* owned */
-	bool is_allocated;            /* its whole size is on disk */
+	int fd;            /* owned */
+	bool is_allocated; /* its whole size is on disk */
 	/* guarded by store->lock */
 	unsigned refs;
-	enum part_state state;        /* LEAVING: still in store->parts, others wait; GONE: the name is free again */
+	enum part_state state; /* LEAVING: still in store->parts, others wait; GONE: the name is free again */
 	/* guarded by lock */
-	struct lock lock;             /* rank STORE */
+	struct lock lock; /* rank STORE */
 	struct ranges held;
-	char *validator;              /* owned; never NULL */
+	char *validator;                              /* owned; never NULL */
 	uint64_t dirty_first, dirty_end, dirty_bytes; /* since write-back was last started */
-	uint64_t unmapped_bytes;      /* since the map was last saved */
-	bool is_map_stale;            /* ranges or validator differ from the map on disk */
-	bool has_map;                 /* there is one on disk, and it says nothing false */
-	bool is_broken;               /* a sync failed: what the kernel holds is not to be trusted (D05) */
-	bool is_closed;               /* nothing more is written: it is leaving */
+	uint64_t unmapped_bytes;                      /* since the map was last saved */
+	bool is_map_stale;                            /* ranges or validator differ from the map on disk */
+	bool has_map;                                 /* there is one on disk, and it says nothing false */
+	bool is_broken; /* a sync failed: what the kernel holds is not to be trusted (D05) */
+	bool is_closed; /* nothing more is written: it is leaving */
 	unsigned resets;
 };
 void part_key_of(const struct content_id *id, char ret_key[PART_KEY_TEXT]);
@@ -281,6 +286,8 @@ bool part_begin_leaving(struct part *p);
  * blob, or
  * `kept_charge` bytes of a file that waits to be resumed. */
 void part_end_leaving(struct part *p, uint64_t used, uint64_t kept_charge);
+/* The file has its whole size from here on; its blocks are taken if the file system can. */
+int part_allocate(int fd, uint64_t size, bool *ret_is_allocated);
 bool part_is_complete(struct part *p);
 bool part_is_broken(struct part *p);
 
@@ -325,7 +332,15 @@ bool idle_part_evict(struct store *s, uint64_t missing);
 /* Rewritten each minute and at the end: what got its name long before is known to the index. */
 #define ALIVE_FILE "alive"
 
-/* --- journal.c --- */
+/* --- journal.c, replay.c --- */
+
+#define JOURNAL_MAGIC STR("hfcached journal 1 ")
+#define JOURNAL_LINE_HEAD (CHECK_HEX + 1)
+struct journal {
+	char folder[3];
+	char path[sizeof("ab/") + 2 * SHA256_BYTES];
+};
+void journal_of(struct str repo, struct journal *ret_journal);
 
 /* At start-up: what the journals take. Temporary files go. */
 uint64_t journals_scan(struct store *s);

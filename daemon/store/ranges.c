@@ -93,7 +93,8 @@ bool ranges_next_gap(const struct ranges *r, uint64_t offset, uint64_t size, str
 	i = find(r, offset);
 	if (i < r->count && r->at[i].end == offset)
 		i++;
-	*ret_gap = (struct byte_range){ offset, i < r->count && r->at[i].first < size ? r->at[i].first : size };
+	*ret_gap =
+		(struct byte_range){ offset, i < r->count && r->at[i].first < size ? r->at[i].first : size };
 	return true;
 }
 

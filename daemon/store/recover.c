@@ -70,7 +70,8 @@ static int look_into_stray(struct recovery *rec, const struct digest *sha256)
 	int r = blob_file_check(rec->store, sha256, &rec->hash_budget, &meta);
 
 	if (r == -EBADMSG) {
-		log_warning("store", "a file under blobs/ is not what its name says: moved to quarantine/", LOG_END);
+		log_warning("store", "a file under blobs/ is not what its name says: moved to quarantine/",
+			    LOG_END);
 		(void)set_aside(rec->store, sha256);
 		return 0;
 	}
@@ -126,8 +127,8 @@ static int scan_folder(void *ctx, unsigned ab, unsigned cd)
 	if (r == 0)
 		r = names_read(rec->store->meta.fd, folder, &sidecars);
 	if (r < 0) { /* without both lists nothing here may be called an orphan */
-		log_warning("store", "a folder of blobs cannot be read: what is in it is left out", LOG_TEXT("folder", folder),
-			    LOG_ERR("error", r), LOG_END);
+		log_warning("store", "a folder of blobs cannot be read: what is in it is left out",
+			    LOG_TEXT("folder", folder), LOG_ERR("error", r), LOG_END);
 		return 0;
 	}
 	for (size_t i = 0; i < blobs.count; i++) {
@@ -152,7 +153,8 @@ static int scan_folder(void *ctx, unsigned ab, unsigned cd)
 /* --- parts --- */
 
 /* "s-<64 hex>.part" -> key and id; false for any other name. */
-static bool parse_incoming(const char *name, struct str suffix, char ret_key[PART_KEY_TEXT], struct content_id *ret_id)
+static bool parse_incoming(const char *name, struct str suffix, char ret_key[PART_KEY_TEXT],
+			   struct content_id *ret_id)
 {
 	struct str s = str_from(name);
 	struct content_id id;
@@ -178,7 +180,8 @@ static bool has_holes(int fd, uint64_t size)
 
 static bool is_what_it_says(const struct content_id *id, const struct blob_meta *meta)
 {
-	return id->kind == CONTENT_LFS ? digest_eq(&id->sha256, &meta->sha256) : git_oid_eq(&id->git, &meta->git);
+	return id->kind == CONTENT_LFS ? digest_eq(&id->sha256, &meta->sha256)
+				       : git_oid_eq(&id->git, &meta->git);
 }
 
 /* All bytes may have come though the map lags behind: their digest proves it. Returns 1 adopted; 0 not whole. */
@@ -302,7 +305,8 @@ static void sweep_root(struct store *s)
 
 	(void)names_read(s->root_fd, ".", &names);
 	for (size_t i = 0; i < names.count; i++)
-		if (str_starts_with(str_from(names.at[i]), STR("FORMAT.tmp-")) || str_starts_with(str_from(names.at[i]), STR("key.tmp-")))
+		if (str_starts_with(str_from(names.at[i]), STR("FORMAT.tmp-")) ||
+		    str_starts_with(str_from(names.at[i]), STR("key.tmp-")))
 			(void)fs_unlink(s->root_fd, names.at[i]);
 }
 
@@ -325,7 +329,8 @@ static void start_counting(struct store *s)
 	s->idle_parts = map_new();
 }
 
-int store_recover(struct store *s, int (*adopted)(void *ctx, const struct content_id *id, const struct blob_meta *meta),
+int store_recover(struct store *s,
+		  int (*adopted)(void *ctx, const struct content_id *id, const struct blob_meta *meta),
 		  void *ctx)
 {
 	struct recovery rec = { .store = s, .adopted = adopted, .ctx = ctx, .hash_budget = HASH_BYTES_MAX };
@@ -380,8 +385,8 @@ static int each_folder(void *ctx, unsigned ab, unsigned cd)
 	(void)snprintf(folder, sizeof(folder), "%02x/%02x", ab & 0xff, cd & 0xff);
 	r = names_read(e->store->meta.fd, folder, &names);
 	if (r < 0)
-		log_warning("store", "a folder of sidecars cannot be read: what is in it is left out", LOG_TEXT("folder", folder),
-			    LOG_ERR("error", r), LOG_END);
+		log_warning("store", "a folder of sidecars cannot be read: what is in it is left out",
+			    LOG_TEXT("folder", folder), LOG_ERR("error", r), LOG_END);
 	r = 0;
 	for (size_t i = 0; i < names.count && r == 0; i++)
 		if (fan_name_parse(names.at[i], ab, cd, &d))

@@ -63,8 +63,9 @@ void store_show_locked(struct store *s)
 	metrics_gauge_set(s->metrics, METRIC_STORAGE_USED, 0, (int64_t)s->used);
 	metrics_gauge_set(s->metrics, METRIC_STORAGE_OBJECTS, 0, (int64_t)s->objects);
 	metrics_gauge_set(s->metrics, METRIC_STORAGE_LIMIT, 0, (int64_t)s->size_max);
-	metrics_gauge_set(s->metrics, METRIC_STORAGE_PARTIAL, 0,
-			  (int64_t)(s->idle_part_bytes + atomic_load_explicit(&s->held_bytes, memory_order_relaxed)));
+	metrics_gauge_set(
+		s->metrics, METRIC_STORAGE_PARTIAL, 0,
+		(int64_t)(s->idle_part_bytes + atomic_load_explicit(&s->held_bytes, memory_order_relaxed)));
 }
 
 /* Free bytes of the disk; all there can be when the file system does not say. */
@@ -188,7 +189,8 @@ bool store_is_failing_locked(struct store *s)
 {
 	uint64_t oldest = s->io_error_mono_ms[s->io_errors % IO_ERRORS_MAX];
 
-	static_assert(sizeof(s->io_error_mono_ms) / sizeof(s->io_error_mono_ms[0]) == IO_ERRORS_MAX, "one for each");
+	static_assert(sizeof(s->io_error_mono_ms) / sizeof(s->io_error_mono_ms[0]) == IO_ERRORS_MAX,
+		      "one for each");
 	assert(lock_is_mine(&s->lock));
 	return s->io_errors >= IO_ERRORS_MAX && clock_mono_ms(s->clock) - oldest < IO_ERRORS_MS;
 }
@@ -206,7 +208,9 @@ int store_error(struct store *s, int r)
 	is_failing = store_is_failing_locked(s);
 	lock_drop(&s->lock);
 	if (is_failing)
-		log_error("store", "the disk under storage.path is failing: nothing more is written for ten minutes", LOG_END);
+		log_error("store",
+			  "the disk under storage.path is failing: nothing more is written for ten minutes",
+			  LOG_END);
 	return r;
 }
 

@@ -38,9 +38,14 @@ static int explain_open(int r, const char **ret_reason)
 		return say(ret_reason, "storage.path names a file: name a folder", r);
 	case -EACCES:
 	case -EPERM:
-		return say(ret_reason, "storage.path cannot be made or read by this user: chown it, or name another folder", r);
+		return say(
+			ret_reason,
+			"storage.path cannot be made or read by this user: chown it, or name another folder",
+			r);
 	case -EROFS:
-		return say(ret_reason, "storage.path lies on a read-only file system: remount it, or name another folder", r);
+		return say(ret_reason,
+			   "storage.path lies on a read-only file system: remount it, or name another folder",
+			   r);
 	case -ENOSPC:
 	case -EDQUOT:
 		return say(ret_reason, "storage.path cannot be made: its disk or quota is full", r);
@@ -54,15 +59,21 @@ static int explain_write(int r, const char **ret_reason)
 	switch (r) {
 	case -EACCES:
 	case -EPERM:
-		return say(ret_reason, "storage.path cannot be written by this user: chown -R it to the user of the daemon", r);
+		return say(
+			ret_reason,
+			"storage.path cannot be written by this user: chown -R it to the user of the daemon",
+			r);
 	case -EROFS:
-		return say(ret_reason, "storage.path lies on a read-only file system: remount it, or name another folder", r);
+		return say(ret_reason,
+			   "storage.path lies on a read-only file system: remount it, or name another folder",
+			   r);
 	case -ENOSPC:
 	case -EDQUOT:
 		return say(ret_reason, "the disk or quota under storage.path is full: free some bytes", r);
 	case -ENOTDIR:
 	case -ELOOP:
-		return say(ret_reason, "a folder under storage.path is a file or a symbolic link: move it away", r);
+		return say(ret_reason,
+			   "a folder under storage.path is a file or a symbolic link: move it away", r);
 	default:
 		return say(ret_reason, "storage.path cannot be written", r);
 	}
@@ -78,7 +89,9 @@ static int check_owner(int root_fd, const char **ret_reason)
 	if (st.st_mode & S_IWOTH)
 		return say(ret_reason, "every user may write to storage.path: chmod 700 it", -EACCES);
 	if (st.st_uid != geteuid() && st.st_uid != 0 && geteuid() != 0)
-		return say(ret_reason, "storage.path belongs to another user: chown it to the user of the daemon", -EACCES);
+		return say(ret_reason,
+			   "storage.path belongs to another user: chown it to the user of the daemon",
+			   -EACCES);
 	return 0;
 }
 
@@ -98,7 +111,10 @@ static int check_empty(int root_fd, const char **ret_reason)
 		return explain_open(r, ret_reason);
 	for (size_t i = 0; i < names.count; i++)
 		if (!is_harmless(names.at[i]))
-			return say(ret_reason, "storage.path holds files but no FORMAT, so it is not a store: name an empty folder", -EPROTO);
+			return say(ret_reason,
+				   "storage.path holds files but no FORMAT, so it is not a store: name an "
+				   "empty folder",
+				   -EPROTO);
 	return 0;
 }
 
@@ -118,8 +134,11 @@ static int check_format(int root_fd, const char **ret_reason)
 		return 1;
 	if (r == 0 && str_starts_with(buf_str(&text), FORMAT_FAMILY))
 		return say(ret_reason,
-			   "storage.path was made by a newer hfcached (this one knows format 1): upgrade, or name another folder", -EPROTO);
-	return say(ret_reason, "the file FORMAT under storage.path is not of hfcached: name another folder", -EPROTO);
+			   "storage.path was made by a newer hfcached (this one knows format 1): upgrade, or "
+			   "name another folder",
+			   -EPROTO);
+	return say(ret_reason, "the file FORMAT under storage.path is not of hfcached: name another folder",
+		   -EPROTO);
 }
 
 static int take_lock(struct store *s, const char **ret_reason)
@@ -130,8 +149,11 @@ static int take_lock(struct store *s, const char **ret_reason)
 	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
 		return 0;
 	if (errno == EWOULDBLOCK)
-		return say(ret_reason, "another hfcached uses storage.path: stop it, or name another folder", -EBUSY);
-	return say(ret_reason, "the file lock under storage.path cannot be locked: does its file system know flock()?", -errno);
+		return say(ret_reason, "another hfcached uses storage.path: stop it, or name another folder",
+			   -EBUSY);
+	return say(ret_reason,
+		   "the file lock under storage.path cannot be locked: does its file system know flock()?",
+		   -errno);
 }
 
 static int make_format(int root_fd)
@@ -142,8 +164,8 @@ static int make_format(int root_fd)
 
 	random_bytes(random, sizeof(random));
 	format_hex(random, sizeof(random), uuid);
-	len = snprintf(text, sizeof(text), "%s%.8s-%.4s-%.4s-%.4s-%s\n", FORMAT_LINE.ptr, uuid, uuid + 8, uuid + 12,
-		       uuid + 16, uuid + 20);
+	len = snprintf(text, sizeof(text), "%s%.8s-%.4s-%.4s-%.4s-%s\n", FORMAT_LINE.ptr, uuid, uuid + 8,
+		       uuid + 12, uuid + 16, uuid + 20);
 	assert(len > 0 && (size_t)len < sizeof(text));
 	return fs_replace_file(root_fd, FORMAT_FILE, text, (size_t)len, 0600);
 }
@@ -199,8 +221,10 @@ static int open_contents(struct store *s)
 {
 	int r;
 
-	if ((r = open_folder(s, "blobs", &s->blobs.fd)) < 0 || (r = open_folder(s, "meta", &s->meta.fd)) < 0 ||
-	    (r = open_folder(s, "incoming", &s->incoming_fd)) < 0 || (r = open_folder(s, "journal", &s->journal_fd)) < 0 ||
+	if ((r = open_folder(s, "blobs", &s->blobs.fd)) < 0 ||
+	    (r = open_folder(s, "meta", &s->meta.fd)) < 0 ||
+	    (r = open_folder(s, "incoming", &s->incoming_fd)) < 0 ||
+	    (r = open_folder(s, "journal", &s->journal_fd)) < 0 ||
 	    (r = open_folder(s, "quarantine", &s->quarantine_fd)) < 0)
 		return r;
 	r = read_key(s);
@@ -238,7 +262,8 @@ static struct store *store_new(const struct store_opts *opts)
 {
 	struct store *s = xcalloc(1, sizeof(*s));
 
-	s->root_fd = s->lock_fd = s->incoming_fd = s->journal_fd = s->quarantine_fd = s->blobs.fd = s->meta.fd = -1;
+	s->root_fd = s->lock_fd = s->incoming_fd = s->journal_fd = s->quarantine_fd = s->blobs.fd =
+		s->meta.fd = -1;
 	s->size_max = opts->size_max;
 	s->disk_reserve = opts->disk_reserve;
 	s->metrics = opts->metrics;

@@ -12,6 +12,7 @@
  *                               line
  *   incoming/<s|g>-<hex>.part   bytes of a running or interrupted fill, sparse or preallocated
  *   incoming/<s|g>-<hex>.map    which ranges of the part are on disk, and the validator they came with
+ *   incoming/alive              rewritten by store_check_writable(): what was named long before it, the index knows
  *   journal/ab/<sha256(repo)>   append-only lines, one fact each (see below)
  *   quarantine/<time>-<sha256>  bad files, kept 7 days
  *
@@ -99,9 +100,11 @@ bool store_blob_is_open(struct store *s, const struct digest *sha256);
 
 /* --- room --- */
 
-/* Takes bytes out of the quota before they are written. Returns 0; -ENOSPC with *ret_missing = bytes that
- * must be freed
- * first (UINT64_MAX: can never fit). */
+/*
+ * Takes bytes out of the quota before they are written: a file of that size, with its blocks and its sidecar. What one call
+ * took is given back by one store_unreserve() of the same number, or by the part that took it over.
+ * Returns 0; -ENOSPC with *ret_missing = bytes that must be freed first (UINT64_MAX: can never fit).
+ */
 int store_reserve(struct store *s, uint64_t bytes, uint64_t *ret_missing);
 void store_unreserve(struct store *s, uint64_t bytes);
 struct store_usage {
@@ -112,18 +115,17 @@ void store_usage(struct store *s, struct store_usage *ret_usage);
 /* --- partial blobs --- */
 
 /*
- * Opens the part of this content, resuming what a former run left, or makes it. The caller has reserved
- * want->size
+ * Opens the part of this content, resuming what a former run left, or makes it. The caller has reserved want->size
  * bytes before; the part owns that reservation from here on and gives it back when it is dropped or finished.
  * ret_part's ranges are those known to be on disk.
- * Returns 0; -EBUSY already open; -ENOSPC, -EDQUOT, -EIO, -EMFILE (the reservation is given back).
+ * Returns 0; -EBUSY already open; -ENOSPC, -EDQUOT, -EIO, -EMFILE. With any error the reservation is given back.
  * Threads: may wait for the disk (fallocate).
  */
 int store_open_part(struct store *s, const struct content_id *want, struct part **ret_part);
 struct part *part_ref(struct part *p);
 struct part *part_unref(struct part *p); /* last one: map is saved, file kept for resuming unless dropped or finished */
 int part_fd(const struct part *p);       /* borrowed; readable by anybody */
-/* Writes to the page cache. Fetch thread. Returns 0, -ENOSPC, -EIO. */
+/* Writes to the page cache. Fetch thread. Returns 0; -EINVAL beyond the size; -ENOSPC; -EIO (also once it is leaving). */
 int part_write(struct part *p, uint64_t offset, const void *bytes, size_t len);
 /* How many bytes from `offset` on are held without a gap (0: none). Any thread. */
 uint64_t part_held_from(struct part *p, uint64_t offset);

@@ -2,8 +2,8 @@
 /*
  * fuzz_config - any bytes as a configuration file, as a word of --set and as a variable.
  *
- * Proves that each is either taken as a whole, or refused with a message that is text; and that what is taken prints as a
- * configuration.
+ * Proves that each is either taken as a whole, or refused with a message that is text; and that what is
+ * taken prints as a configuration.
  */
 #include <assert.h>
 #include <fcntl.h>

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * replay - runs a fuzz entry without a fuzzing engine: over the files and folders of the command line, each file also cut
- * short at every length and with every byte changed; and over each single byte. The corpus becomes an ordinary test.
+ * replay - runs a fuzz entry without a fuzzing engine: over the files and folders of the command line, each
+ * file also cut short at every length and with every byte changed; and over each single byte. The corpus
+ * becomes an ordinary test.
  *
- * Each input is copied into memory of exactly its size, so that the address sanitizer sees a read past its end.
- * Prints TAP, one line a file; an input that breaks a promise ends the program. A path without any file is a failure: a
- * mistyped one must not look green.
+ * Each input is copied into memory of exactly its size, so that the address sanitizer sees a read past its
+ * end. Prints TAP, one line a file; an input that breaks a promise ends the program. A path without any file
+ * is a failure: a mistyped one must not look green.
  */
 #include <dirent.h>
 #include <errno.h>

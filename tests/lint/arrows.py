@@ -24,7 +24,7 @@ LIBRARIES = {
     "utlist.h": "common/map.c",
     "ini_": "config/file.c",
     "systemd/": "daemon/notify.c",
-    "cmocka.h": "tests/unit/",
+    "cmocka.h": "tests/",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
 
@@ -80,7 +80,7 @@ def inner_headers():
 
 @rule("each library's header is included in one place only")
 def libraries():
-    for path in files(".c", ".h", ".def", under=PROGRAM + ("tests/",)):
+    for path in files(".c", ".h", ".def", under=PROGRAM):  # a test may look behind a door to see what is true
         for number, quote, name in includes(path):
             for begin, place in LIBRARIES.items():
                 if name.startswith(begin) and quote == "<" and not path.as_posix().startswith(place):

@@ -5,10 +5,10 @@
  */
 #include "fake_router.h"
 
-#include "common/clock.h"
-#include "common/log.h"
 #include <signal.h>
 #include <stdio.h>
+#include "common/clock.h"
+#include "common/log.h"
 
 int main(int argc, char **argv)
 {
@@ -21,8 +21,11 @@ int main(int argc, char **argv)
 
 	if (argc > 2)
 		(void)parse_u64(str_from(argv[2]), &threads);
-	struct server_opts opts = { .listen = listen, .threads = (unsigned)threads, .router = fake_router_new(),
-				    .metrics = metrics_new(), .clock = &clock_system };
+	struct server_opts opts = { .listen = listen,
+				    .threads = (unsigned)threads,
+				    .router = fake_router_new(),
+				    .metrics = metrics_new(),
+				    .clock = &clock_system };
 
 	(void)sigemptyset(&ends);
 	(void)sigaddset(&ends, SIGTERM);

@@ -5,9 +5,6 @@
  */
 #include "fake_router.h"
 
-#include "common/alloc.h"
-#include "common/http/uri.h"
-#include "common/path.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +13,9 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "common/alloc.h"
+#include "common/http/uri.h"
+#include "common/path.h"
 
 #define RELAY_ROOM 20000
 
@@ -391,8 +391,8 @@ void fake_router_free(struct router *r)
 
 static bool is_route(const struct request *q, const char *name)
 {
-	return str_eq(q->path, str_from(name)) ||
-	       (str_starts_with(q->path, str_from(name)) && q->path.ptr[strlen(name)] == '/' && strlen(name) > 1);
+	return str_eq(q->path, str_from(name)) || (str_starts_with(q->path, str_from(name)) &&
+						   q->path.ptr[strlen(name)] == '/' && strlen(name) > 1);
 }
 
 static uint64_t number_in_path(const struct request *q)
@@ -432,8 +432,9 @@ static void describe(struct request *q, struct reply *reply)
 	SCOPED_BUF text;
 
 	buf_init(&text, 65536);
-	buf_appendf(&text, "method=%s\ntarget=%s\nbase=%s\nclient=%s\nid=%s\ntoken=%s\nauthorization=%s\n", q->method, q->target, q->base,
-		    q->client, q->id, q->subject.fingerprint, request_header(q, STR("Authorization")).ptr ? "seen" : "hidden");
+	buf_appendf(&text, "method=%s\ntarget=%s\nbase=%s\nclient=%s\nid=%s\ntoken=%s\nauthorization=%s\n",
+		    q->method, q->target, q->base, q->client, q->id, q->subject.fingerprint,
+		    request_header(q, STR("Authorization")).ptr ? "seen" : "hidden");
 	for (size_t i = 0; i < q->headers.count; i++)
 		buf_appendf(&text, "field %s: %s\n", q->headers.fields[i].name, q->headers.fields[i].value);
 	reply_text(reply, 200, "text/plain", buf_str(&text));
@@ -468,6 +469,13 @@ static void relayed(struct request *q, struct reply *reply)
 	reply_relay(reply, q, 200, &none, param(q, "known") ? (int64_t)size : -1);
 }
 
+static uint64_t relay_body_total(struct relay *r)
+{
+	SCOPED_LOCK(&r->lock);
+
+	return r->body_total;
+}
+
 static int handle_stream(struct request *q, struct reply *reply)
 {
 	char text[64];
@@ -478,7 +486,7 @@ static int handle_stream(struct request *q, struct reply *reply)
 	}
 	if (relay_wait(q->relay, false, &q->waiter))
 		return -EAGAIN;
-	(void)snprintf(text, sizeof(text), "%llu\n", (unsigned long long)q->relay->body_total);
+	(void)snprintf(text, sizeof(text), "%llu\n", (unsigned long long)relay_body_total(q->relay));
 	reply_text(reply, 200, "text/plain", str_from(text));
 	return 0;
 }
@@ -502,7 +510,8 @@ int router_handle(struct router *r, struct request *q, struct reply *reply)
 	if (is_route(q, "/bytes")) {
 		reply_pattern(reply, n);
 	} else if (is_route(q, "/blob")) {
-		reply_blob(reply, 200, blob_make(n), param(q, "o"), param(q, "l") ? param(q, "l") : n - param(q, "o"));
+		reply_blob(reply, 200, blob_make(n), param(q, "o"),
+			   param(q, "l") ? param(q, "l") : n - param(q, "o"));
 	} else if (is_route(q, "/grow")) {
 		reply_growing(q, reply);
 	} else if (is_route(q, "/relay")) {

@@ -40,8 +40,8 @@ static int name_part(struct rig *r, struct part *part, const struct blob_meta *m
 	return error;
 }
 
-static void on_verified(void *ctx, struct part *part, const struct content_id *id, const struct blob_meta *meta,
-			void (*done)(void *done_ctx, int error), void *done_ctx)
+static void on_verified(void *ctx, struct part *part, const struct content_id *id,
+			const struct blob_meta *meta, void (*done)(void *done_ctx, int error), void *done_ctx)
 {
 	struct rig *r = ctx;
 
@@ -81,8 +81,7 @@ static void on_need_room(void *ctx, uint64_t bytes, void (*done)(void *done_ctx,
 	assert(bytes > 0);
 	atomic_fetch_add(&r->room_calls, 1);
 	if (atomic_load(&r->has_room_after_call)) {
-		store_unreserve(r->store, 1 * MIB); /* what the test had taken */
-		done(done_ctx, 0);
+		done(done_ctx, store_remove_blob(r->store, &r->evictable));
 	} else {
 		done(done_ctx, -ENOSPC);
 	}
@@ -98,19 +97,35 @@ static void on_checkpoint(void *ctx, struct part *part)
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
+static uint64_t shifted_mono_ms(void *ctx)
+{
+	struct rig *r = ctx;
+
+	return clock_mono_ms(&clock_system) + atomic_load(&r->shift_ms);
+}
+
 void rig_open(struct rig *r)
 {
-	struct store_opts store_opts = { .path = r->dir, .size_max = r->store_max, .metrics = r->metrics,
+	struct store_opts store_opts = {
+		.path = r->dir, .size_max = r->store_max, .metrics = r->metrics, .clock = &clock_system
+	};
+	struct fetch_opts fetch_opts = { .hub_url = upstream_url(&r->up),
+					 .redirect_hosts = (const char *const[]){ NULL },
+					 .user_agent = "hfcached-test",
+					 .connect_timeout_ms = 2000,
+					 .metrics = r->metrics,
 					 .clock = &clock_system };
-	struct fetch_opts fetch_opts = { .hub_url = upstream_url(&r->up), .redirect_hosts = (const char *const[]){ NULL },
-					 .user_agent = "hfcached-test", .connect_timeout_ms = 2000, .metrics = r->metrics,
-					 .clock = &clock_system };
-	struct flights_opts flights_opts = { .metrics = r->metrics, .clock = &clock_system, .on_verified = on_verified,
-					     .on_need_room = on_need_room, .on_checkpoint = on_checkpoint, .ctx = r };
+	struct flights_opts flights_opts = { .metrics = r->metrics,
+					     .clock = &r->clock,
+					     .on_verified = on_verified,
+					     .on_need_room = on_need_room,
+					     .on_checkpoint = on_checkpoint,
+					     .ctx = r };
 	const char *reason;
 
 	if (store_open(&store_opts, &r->store, &reason) < 0 || fetch_new(&fetch_opts, &r->fetch) < 0)
 		abort();
+	r->clock = (struct clock){ .mono_ms = shifted_mono_ms, .ctx = r };
 	r->work = work_new(2, "work");
 	flights_opts.fetch = r->fetch;
 	flights_opts.store = r->store;
@@ -229,7 +244,8 @@ static bool sleep_until_rung(struct reader *reader, uint64_t offset)
 int client_join(struct client *c, struct reader **ret_reader)
 {
 	struct flight_source source = { .target = STR("/acme/pub/resolve/" UPSTREAM_COMMIT "/model.bin"),
-					.commit = STR(UPSTREAM_COMMIT), .label = STR("models/acme/pub model.bin") };
+					.commit = STR(UPSTREAM_COMMIT),
+					.label = STR("models/acme/pub model.bin") };
 	SCOPED(secret_unref) struct secret *token = c->token ? secret_new(str_from(c->token)) : NULL;
 
 	source.token = token;

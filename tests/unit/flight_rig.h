@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "common/clock.h"
 #include "flight/flight.h"
 #include "scripted_upstream.h"
 
@@ -23,13 +24,17 @@ struct rig {
 	struct work *work;
 	struct flights *flights;
 	atomic_uint verified, named, checkpoints, room_calls;
-	atomic_bool holds_names;   /* on_verified keeps the answer until rig_name() */
-	atomic_int name_error;     /* instead of naming */
-	atomic_bool has_room_after_call;
+	atomic_bool holds_names; /* on_verified keeps the answer until rig_name() */
+	atomic_int name_error;   /* instead of naming */
+	atomic_bool
+		has_room_after_call; /* on_need_room removes evictable; else it says that nothing can go */
+	struct digest evictable;
 	uint64_t store_max;
+	struct clock clock; /* of the flights: the system's, shifted */
+	_Atomic uint64_t shift_ms;
 
 	pthread_mutex_t lock;
-	struct part *held_part;    /* guarded by lock */
+	struct part *held_part; /* guarded by lock */
 	struct blob_meta held_meta;
 	void (*held_done)(void *ctx, int error);
 	void *held_ctx;
@@ -45,18 +50,20 @@ bool rig_is_stored(struct rig *r);
 uint64_t rig_now_us(void);
 void rig_sleep_ms(unsigned ms);
 /* Until the condition holds, at most 10 s; false then. */
-#define RIG_WAIT(condition) ({ \
-	bool holds_ = false; \
-	for (int i_ = 0; i_ < 1000 && !(holds_ = (condition)); i_++) \
-		rig_sleep_ms(10); \
-	holds_; })
+#define RIG_WAIT(condition)                                                                                  \
+	({                                                                                                   \
+		bool holds_ = false;                                                                         \
+		for (int i_ = 0; i_ < 1000 && !(holds_ = (condition)); i_++)                                 \
+			rig_sleep_ms(10);                                                                    \
+		holds_;                                                                                      \
+	})
 
 struct client {
 	struct rig *rig;
 	struct byte_range range;
 	bool is_open;
-	const char *token;     /* Authorization, or NULL */
-	uint64_t leave_after;  /* stops reading after so many bytes; 0: never */
+	const char *token;    /* Authorization, or NULL */
+	uint64_t leave_after; /* stops reading after so many bytes; 0: never */
 	/* results */
 	int join_error, start_error, error, status;
 	bool has_joined, is_right;

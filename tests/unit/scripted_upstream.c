@@ -163,20 +163,26 @@ static bool answer_hub(struct connection *c, struct upstream_call *call)
 	(void)snprintf(size, sizeof(size), "%" PRIu64, u->size);
 	if (refused && call->has_token && strcmp(call->token, refused) == 0) {
 		call->status = 403;
-		return send_text(c->fd, "HTTP/1.1 403 Forbidden\r\nX-Error-Code: GatedRepo\r\nContent-Length: 0\r\n\r\n");
+		return send_text(
+			c->fd,
+			"HTTP/1.1 403 Forbidden\r\nX-Error-Code: GatedRepo\r\nContent-Length: 0\r\n\r\n");
 	}
 	if (atomic_load(&u->hub_status) && use_up(&u->hub_status_times)) {
 		call->status = atomic_load(&u->hub_status);
 		if (atomic_load(&u->hub_retry_after_s) >= 0)
 			(void)snprintf(retry_after, sizeof(retry_after), "Retry-After: %d\r\n",
 				       atomic_load(&u->hub_retry_after_s));
-		return send_text(c->fd, "HTTP/1.1 %d Whatever\r\n%sContent-Length: 0\r\n\r\n", call->status, retry_after);
+		return send_text(c->fd, "HTTP/1.1 %d Whatever\r\n%sContent-Length: 0\r\n\r\n", call->status,
+				 retry_after);
 	}
 	call->status = 302;
-	return send_text(c->fd, "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%u/blob?Signature=x\r\n"
-				"X-Linked-Etag: \"%s\"\r\nX-Linked-Size: %s\r\nX-Repo-Commit: %s\r\nContent-Length: 0\r\n\r\n",
+	return send_text(c->fd,
+			 "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%u/blob?Signature=x\r\n"
+			 "X-Linked-Etag: \"%s\"\r\nX-Linked-Size: %s\r\nX-Repo-Commit: %s\r\nContent-Length: "
+			 "0\r\n\r\n",
 			 c->u->private->port[1], or_true(atomic_load(&u->linked_etag), u->id_hex),
-			 or_true(atomic_load(&u->linked_size), size), or_true(atomic_load(&u->commit), UPSTREAM_COMMIT));
+			 or_true(atomic_load(&u->linked_size), size),
+			 or_true(atomic_load(&u->commit), UPSTREAM_COMMIT));
 }
 
 static bool reaches(uint64_t mark, uint64_t from, uint64_t to)
@@ -206,9 +212,9 @@ static bool send_body(struct connection *c, struct upstream_call *call, uint64_t
 		if (speed && speed < 100 * PIECE && n > speed / 100 + 1)
 			n = speed / 100 + 1;
 		if (reaches(cut, at, at + n) && use_up(&u->cut_times)) {
-			(void)send_piece(c, u->bytes + at, (size_t)(cut - at));
 			atomic_fetch_add(&u->sent, cut - at);
 			call->sent += cut - at;
+			(void)send_piece(c, u->bytes + at, (size_t)(cut - at));
 			return false;
 		}
 		if (reaches(stall, at, at + n) && atomic_compare_exchange_strong(&u->stall_at, &stall, 0))
@@ -218,12 +224,12 @@ static bool send_body(struct connection *c, struct upstream_call *call, uint64_t
 			piece[flip - 1 - at] ^= 1;
 		if (!atomic_load(&u->first_byte_us))
 			atomic_compare_exchange_strong(&u->first_byte_us, &none, now_us());
+		call->sent += n;
+		atomic_fetch_add(&u->sent, n); /* before: a client may be done before we are back */
 		if (!send_piece(c, piece, (size_t)n))
 			return false;
 		at += n;
 		sent += n;
-		call->sent += n;
-		atomic_fetch_add(&u->sent, n);
 		if (speed) {
 			uint64_t due = began + sent * 1000000 / speed, now = now_us();
 
@@ -245,8 +251,11 @@ static bool answer_storage(struct connection *c, struct upstream_call *call, con
 		call->status = 403;
 		return send_text(c->fd, "HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\n\r\nexpired");
 	}
+	if (atomic_load(&u->has_many_edges))
+		atomic_fetch_add(&u->etag_version, 1);
 	(void)snprintf(etag, sizeof(etag), "\"storage-%d\"", atomic_load(&u->etag_version));
-	if (call->has_if_range && find_field(head, "\r\nIf-Range", value, sizeof(value)) && strcmp(value, etag) != 0)
+	if (call->has_if_range && find_field(head, "\r\nIf-Range", value, sizeof(value)) &&
+	    strcmp(value, etag) != 0)
 		is_part = false;
 	if (!is_part) {
 		first = 0;
@@ -311,7 +320,8 @@ static void *accept_all(void *arg)
 	struct upstream_private *p = u->private;
 
 	while (!atomic_load(&p->is_stopping)) {
-		struct pollfd fds[2] = { { .fd = p->listen_fd[0], .events = POLLIN }, { .fd = p->listen_fd[1], .events = POLLIN } };
+		struct pollfd fds[2] = { { .fd = p->listen_fd[0], .events = POLLIN },
+					 { .fd = p->listen_fd[1], .events = POLLIN } };
 
 		if (poll(fds, 2, 20) <= 0)
 			continue;
@@ -328,7 +338,8 @@ static void listen_on(struct upstream_private *p, int which)
 	socklen_t len = sizeof(a);
 
 	p->listen_fd[which] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(p->listen_fd[which], (struct sockaddr *)&a, len) < 0 || listen(p->listen_fd[which], 128) < 0 ||
+	if (bind(p->listen_fd[which], (struct sockaddr *)&a, len) < 0 ||
+	    listen(p->listen_fd[which], 128) < 0 ||
 	    getsockname(p->listen_fd[which], (struct sockaddr *)&a, &len) < 0)
 		abort();
 	p->port[which] = ntohs(a.sin_port);

@@ -27,28 +27,29 @@ struct upstream {
 	/* set before the start */
 	const unsigned char *bytes;
 	uint64_t size;
-	char id_hex[65];           /* X-Linked-Etag */
+	char id_hex[65]; /* X-Linked-Etag */
 
 	/* knobs; 0 or false: behave */
 	_Atomic uint64_t bytes_per_s;
-	_Atomic uint64_t cut_at;        /* closes when this offset is reached, as often as cut_times says */
+	_Atomic uint64_t cut_at; /* closes when this offset is reached, as often as cut_times says */
 	atomic_int cut_times;
-	_Atomic uint64_t flip_at;       /* this byte is sent wrong (offset + 1) */
+	_Atomic uint64_t flip_at; /* this byte is sent wrong (offset + 1) */
 	atomic_int flip_times;
-	_Atomic uint64_t stall_at;      /* waits stall_ms when this offset is reached, once */
+	_Atomic uint64_t stall_at; /* waits stall_ms when this offset is reached, once */
 	atomic_int stall_ms;
 	atomic_bool ignores_ranges;
-	atomic_bool lies_about_range;   /* Content-Range one byte off */
-	atomic_bool is_encoded;         /* Content-Encoding: gzip */
+	atomic_bool lies_about_range; /* Content-Range one byte off */
+	atomic_bool is_encoded;       /* Content-Encoding: gzip */
 	atomic_bool is_chunked;
-	atomic_int etag_version;        /* of the storage's ETag */
-	atomic_int expired_times;       /* the storage answers 403 so often */
-	atomic_int hub_status;          /* instead of 302 */
-	atomic_int hub_status_times;    /* -1: for ever */
-	atomic_int hub_retry_after_s;   /* -1: none */
+	atomic_int etag_version;             /* of the storage's ETag */
+	atomic_bool has_many_edges;          /* each answer comes from another, with an ETag of its own */
+	atomic_int expired_times;            /* the storage answers 403 so often */
+	atomic_int hub_status;               /* instead of 302 */
+	atomic_int hub_status_times;         /* -1: for ever */
+	atomic_int hub_retry_after_s;        /* -1: none */
 	_Atomic(const char *) refused_token; /* 403 for this Authorization */
 	_Atomic(const char *) linked_etag, linked_size, commit; /* instead of the true ones */
-	atomic_bool is_dead;            /* accepts and closes at once */
+	atomic_bool is_dead;                                    /* accepts and closes at once */
 
 	/* what happened */
 	atomic_uint calls;

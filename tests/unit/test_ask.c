@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Proves the promises of ask against a scripted server: one call for all who ask the same, an end within the deadline, one
- * retry where that is safe, learn exactly once and before anybody is woken.
+ * Proves the promises of ask against a scripted server: one call for all who ask the same, an end within the
+ * deadline, one retry where that is safe, learn exactly once and before anybody is woken.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,10 +28,12 @@ struct fixture {
 	struct work *work;
 	struct metrics *metrics;
 	struct asks *asks;
-	atomic_bool gate;        /* "/gated" answers when it is open */
-	atomic_uint failures;    /* so many times "/flaky" fails */
+	atomic_bool gate;     /* "/gated" answers when it is open */
+	atomic_uint failures; /* so many times "/flaky" fails */
+	pthread_mutex_t mutex;
+	/* of the last request; guarded by mutex */
 	char last_method[16];
-	struct buf last_body;    /* of a POST, read by the server before it answers */
+	struct buf last_body;
 	char last_authorization[64];
 };
 
@@ -42,7 +44,7 @@ static void sleep_ms(unsigned ms)
 	(void)nanosleep(&t, NULL);
 }
 
-/* --- the server's script ---------------------------------------------------------------------------------------- */
+/* --- the server's script -------------------------------------------------------------------------------- */
 
 static bool fails_again(struct fixture *x)
 {
@@ -58,7 +60,8 @@ static void answer_flaky(struct fixture *x, struct upstream_call *c)
 	if (!fails_again(x)) {
 		upstream_reply(c, 200, "", "better now");
 	} else if (strcmp(c->target, "/flaky/cut") == 0) {
-		(void)upstream_say(c, "HTTP/1.1 200 OK\r\nX-Attempt: first\r\nContent-Length: 100\r\n\r\nhalf");
+		(void)upstream_say(c,
+				   "HTTP/1.1 200 OK\r\nX-Attempt: first\r\nContent-Length: 100\r\n\r\nhalf");
 		c->close = true;
 	} else if (strcmp(c->target, "/flaky/404") == 0) {
 		upstream_reply(c, 404, "", "no");
@@ -82,17 +85,25 @@ static void answer_renamed(struct fixture *x, struct upstream_call *c)
 	upstream_reply(c, 307, fields, "moved");
 }
 
-static void answer(void *ctx, struct upstream_call *c)
+static void remember(struct fixture *x, struct upstream_call *c)
 {
-	struct fixture *x = ctx;
-
+	pthread_mutex_lock(&x->mutex);
 	memcpy(x->last_method, c->method, sizeof(x->last_method));
-	(void)snprintf(x->last_authorization, sizeof(x->last_authorization), "%s", upstream_field(c, "Authorization"));
+	(void)snprintf(x->last_authorization, sizeof(x->last_authorization), "%s",
+		       upstream_field(c, "Authorization"));
 	if (strcmp(c->method, "POST") == 0) {
 		buf_reset(&x->last_body);
 		if (!upstream_read_body(c, &x->last_body))
 			c->close = true;
 	}
+	pthread_mutex_unlock(&x->mutex);
+}
+
+static void answer(void *ctx, struct upstream_call *c)
+{
+	struct fixture *x = ctx;
+
+	remember(x, c);
 	if (strcmp(c->target, "/gated") == 0) {
 		while (!atomic_load(&x->gate) && !c->close)
 			upstream_sleep(c, 5);
@@ -111,7 +122,7 @@ static void answer(void *ctx, struct upstream_call *c)
 		upstream_reply(c, 200, "X-Answer: yes\r\n", c->target);
 }
 
-/* --- fixture ---------------------------------------------------------------------------------------------------- */
+/* --- fixture -------------------------------------------------------------------------------------------- */
 
 static int set_up(void **state)
 {
@@ -119,6 +130,7 @@ static int set_up(void **state)
 	struct fetch_opts fetch_opts = { .connect_timeout_ms = 1000, .clock = &clock_system };
 	struct asks_opts asks_opts = { .clock = &clock_system };
 
+	pthread_mutex_init(&x->mutex, NULL);
 	buf_init(&x->last_body, 65536);
 	x->metrics = metrics_new();
 	x->hub = upstream_new(answer, x);
@@ -146,6 +158,7 @@ static int tear_down(void **state)
 	upstream_free(x->other);
 	metrics_free(x->metrics);
 	buf_done(&x->last_body);
+	pthread_mutex_destroy(&x->mutex);
 	free(x);
 	return 0;
 }
@@ -179,12 +192,14 @@ static const struct answer *wait_for(struct ask *k)
 
 static struct ask *ask(struct fixture *x, const char *method, const char *target)
 {
-	struct question q = { .method = method, .target = str_from(target), .follow = FETCH_FOLLOW_SAME_ORIGIN };
+	struct question q = { .method = method,
+			      .target = str_from(target),
+			      .follow = FETCH_FOLLOW_SAME_ORIGIN };
 
 	return ask_start(x->asks, str_from(target), &q);
 }
 
-/* --- answers ---------------------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------------------------- */
 
 static void gives_the_answer(void **state)
 {
@@ -260,7 +275,7 @@ static void a_body_over_the_limit_is_no_answer(void **state)
 	assert_int_equal(wait_for(k)->error, -E2BIG);
 }
 
-/* --- bodies ----------------------------------------------------------------------------------------------------- */
+/* --- bodies --------------------------------------------------------------------------------------------- */
 
 static struct ask *post(struct fixture *x, const char *target, struct str body, enum fetch_follow follow)
 {
@@ -295,7 +310,8 @@ static void a_body_follows_a_repo_to_its_new_name_but_not_elsewhere(void **state
 	assert_string_equal(x->last_body.bytes, "body");
 	assert_int_equal(upstream_requests(x->hub), 2 + 6);
 
-	SCOPED(ask_unref) struct ask *elsewhere = post(x, "/renamed/elsewhere", STR("body"), FETCH_FOLLOW_ALLOWED);
+	SCOPED(ask_unref)
+	struct ask *elsewhere = post(x, "/renamed/elsewhere", STR("body"), FETCH_FOLLOW_ALLOWED);
 	SCOPED(ask_unref) struct ask *unasked = post(x, "/renamed/y", STR("body"), FETCH_FOLLOW_NONE);
 
 	assert_int_equal(wait_for(elsewhere)->status, 307);
@@ -303,7 +319,7 @@ static void a_body_follows_a_repo_to_its_new_name_but_not_elsewhere(void **state
 	assert_int_equal(upstream_requests(x->other), 0);
 }
 
-/* --- joining ---------------------------------------------------------------------------------------------------- */
+/* --- joining -------------------------------------------------------------------------------------------- */
 
 struct lesson {
 	atomic_uint learned, freed, wakes_before;
@@ -333,7 +349,11 @@ static void free_lesson(void *ctx)
 
 static struct ask *ask_to_learn(struct fixture *x, const char *target, struct lesson *l)
 {
-	struct question q = { .method = "GET", .target = str_from(target), .learn = learn, .learn_ctx = l, .free_ctx = free_lesson };
+	struct question q = { .method = "GET",
+			      .target = str_from(target),
+			      .learn = learn,
+			      .learn_ctx = l,
+			      .free_ctx = free_lesson };
 
 	return ask_start(x->asks, STR("key"), &q);
 }
@@ -413,7 +433,7 @@ static void learns_also_from_failures(void **state)
 	assert_int_equal(atomic_load(&lesson.freed), 1);
 }
 
-/* --- retry and deadline ----------------------------------------------------------------------------------------- */
+/* --- retry and deadline --------------------------------------------------------------------------------- */
 
 static void tries_once_more_after_a_break_or_a_500(void **state)
 {
@@ -427,7 +447,8 @@ static void tries_once_more_after_a_break_or_a_500(void **state)
 
 		assert_int_equal(a->error, 0);
 		assert_int_equal(a->status, 200);
-		assert_true(str_eq(buf_str(&a->body), STR("better now"))); /* nothing is left of the first answer */
+		assert_true(str_eq(buf_str(&a->body),
+				   STR("better now"))); /* nothing is left of the first answer */
 		assert_null(headers_get(&a->first, STR("X-Attempt")).ptr);
 	}
 	assert_int_equal(upstream_requests(x->hub), 4);
@@ -489,15 +510,21 @@ static void has_no_second_try_without_time(void **state)
 	assert_int_equal(upstream_requests(x->hub), 1);
 }
 
-/* --- the end ---------------------------------------------------------------------------------------------------- */
+/* --- the end -------------------------------------------------------------------------------------------- */
 
 static void the_end_does_not_wait_for_upstream(void **state)
 {
 	struct fixture *x = *state;
-	struct asks_opts opts = { .fetch = x->fetch, .work = x->work, .metrics = x->metrics, .clock = &clock_system };
+	struct asks_opts opts = {
+		.fetch = x->fetch, .work = x->work, .metrics = x->metrics, .clock = &clock_system
+	};
 	struct asks *asks = asks_new(&opts);
 	struct lesson lesson = { 0 };
-	struct question q = { .method = "GET", .target = STR("/silent"), .learn = learn, .learn_ctx = &lesson, .free_ctx = free_lesson };
+	struct question q = { .method = "GET",
+			      .target = STR("/silent"),
+			      .learn = learn,
+			      .learn_ctx = &lesson,
+			      .free_ctx = free_lesson };
 	SCOPED(ask_unref) struct ask *k = ask_start(asks, STR("k"), &q);
 	uint64_t began = clock_mono_ms(&clock_system);
 

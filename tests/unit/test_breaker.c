@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Proves the breaker's state machine with a clock made of numbers: when it opens, whom it lets through, how long it waits.
+ * Proves the breaker's state machine with a clock made of numbers: when it opens, whom it lets through, how
+ * long it waits.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_config - the configuration through its door: layers, types, rules, and each message with its file and line.
+ * test_config - the configuration through its door: layers, types, rules, and each message with its file and
+ * line.
  *
- * Each test has a folder of its own that stands for the root of the system, and the environment it gives itself.
+ * Each test has a folder of its own that stands for the root of the system, and the environment it gives
+ * itself.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <cmocka.h>
 
 #include "common/alloc.h"
 #include "config/config.h"
@@ -136,7 +138,7 @@ static void accepts_set(struct world *w, const char *set)
 		fail_msg("%s is refused: %s", set, messages(w));
 }
 
-/* --- layers ----------------------------------------------------------------------------------------------------- */
+/* --- layers ---------------------------------------------------------------------------------------------- */
 
 static void serves_without_any_configuration(void **state)
 {
@@ -292,7 +294,7 @@ static void follows_links_and_reports_one_that_leads_nowhere(void **state)
 			    "/etc/hfcached/conf.d/a.conf: cannot be read (a link that leads nowhere)\n");
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------ */
+/* --- files ----------------------------------------------------------------------------------------------- */
 
 static void a_value_keeps_its_comment_signs_and_equal_signs(void **state)
 {
@@ -476,7 +478,7 @@ static void a_full_error_buffer_still_means_failure(void **state)
 	assert_int_equal(load(w), -EINVAL);
 }
 
-/* --- environment and command line -------------------------------------------------------------------------------- */
+/* --- environment and command line ------------------------------------------------------------------------ */
 
 static void reads_variables_with_underscores_for_dashes(void **state)
 {
@@ -551,7 +553,7 @@ static void shows_control_bytes_of_names_as_question_marks_and_cuts_long_ones(vo
 	assert_true(w->errors.len < 400);
 }
 
-/* --- types and rules --------------------------------------------------------------------------------------------- */
+/* --- types and rules ------------------------------------------------------------------------------------- */
 
 static void reads_sizes_percentages_and_times_with_units(void **state)
 {
@@ -793,7 +795,7 @@ static void refuses_a_list_of_more_than_a_thousand_words(void **state)
 	assert_has(messages(w), "it must be words, separated by spaces");
 }
 
-/* --- what is printed --------------------------------------------------------------------------------------------- */
+/* --- what is printed ------------------------------------------------------------------------------------- */
 
 static void what_is_shown_is_a_configuration_that_gives_the_same_values(void **state)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Proves the promises of fetch against a scripted server on loopback: exactly one on_done whatever happens, no token and no
- * private field to another origin, short bodies are errors, nothing blocks the thread. The clock is the test's: pass().
+ * Proves the promises of fetch against a scripted server on loopback: exactly one on_done whatever happens, no
+ * token and no private field to another origin, short bodies are errors, nothing blocks the thread. The clock
+ * can be moved forward: passed_ms.
  *
- * getaddrinfo() is replaced: "blocked.test" does not come back until it is let go, names of other ".test" hosts are
- * loopback addresses.
+ * getaddrinfo() is replaced: "blocked.test" does not come back until it is let go, names of other ".test" hosts
+ * are loopback addresses.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,7 +32,7 @@
 #include "metrics/metrics.h"
 #include "upstream.h"
 
-/* --- a clock that can be moved ---------------------------------------------------------------------------------- */
+/* --- a clock that can be moved -------------------------------------------------------------------------- */
 
 static _Atomic uint64_t passed_ms;
 
@@ -54,12 +55,13 @@ static void sleep_ms(unsigned ms)
 	(void)nanosleep(&t, NULL);
 }
 
-/* --- names ------------------------------------------------------------------------------------------------------ */
+/* --- names ---------------------------------------------------------------------------------------------- */
 
 static atomic_bool is_name_blocked;
 
 /* Found by libcurl before libc's. */
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result);
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		struct addrinfo **result);
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
 {
 	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
@@ -78,7 +80,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 	return real(node, service, hints, result);
 }
 
-/* --- one transfer and what became of it ------------------------------------------------------------------------- */
+/* --- one transfer and what became of it ----------------------------------------------------------------- */
 
 struct got {
 	pthread_mutex_t mutex;
@@ -95,13 +97,13 @@ struct got {
 	bool was_called_after_done;
 
 	/* script, set before the start */
-	unsigned pause_each;      /* pauses before each n-th piece, until got_resume() */
+	unsigned pause_each; /* pauses before each n-th piece, until got_resume() */
 	int head_error, body_error;
 	bool cancels_in_head, cancels_in_body;
 	const char *upload;
-	size_t upload_piece;      /* 0: everything at once */
+	size_t upload_piece; /* 0: everything at once */
 	size_t uploaded;
-	unsigned upload_pauses;   /* so many times before each piece */
+	unsigned upload_pauses; /* so many times before each piece */
 	unsigned paused;
 	int upload_error;
 };
@@ -211,14 +213,16 @@ static const struct fetch_ops ops = { on_head, on_body, on_need_body, on_done };
 static void got_wait(struct got *g, const unsigned *what, unsigned least)
 {
 	struct timespec until;
+	int r = 0;
 
 	(void)clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += 20;
 	pthread_mutex_lock(&g->mutex);
-	while (*what < least)
-		if (pthread_cond_timedwait(&g->changed, &g->mutex, &until) == ETIMEDOUT)
-			fail_msg("nothing happened for 20 s");
+	while (*what < least && r == 0)
+		r = pthread_cond_timedwait(&g->changed, &g->mutex, &until);
 	pthread_mutex_unlock(&g->mutex);
+	if (r != 0)
+		fail_msg("nothing happened for 20 s");
 }
 
 static int got_end(struct got *g)
@@ -228,7 +232,7 @@ static int got_end(struct got *g)
 	return g->error;
 }
 
-/* --- fixture ---------------------------------------------------------------------------------------------------- */
+/* --- fixture -------------------------------------------------------------------------------------------- */
 
 struct fixture {
 	struct upstream *hub, *other;
@@ -241,7 +245,8 @@ struct fixture {
 
 static void answer(void *ctx, struct upstream_call *c);
 
-static struct fetch *new_fetch(struct fixture *x, const char *hub_url, const char *const *hosts, bool is_offline)
+static struct fetch *new_fetch(struct fixture *x, const char *hub_url, const char *const *hosts,
+			       bool is_offline)
 {
 	struct fetch_opts opts = {
 		.hub_url = hub_url,
@@ -287,7 +292,8 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static struct got *start(struct fixture *x, struct got *g, const char *method, const char *target, enum fetch_follow follow)
+static struct got *start(struct fixture *x, struct got *g, const char *method, const char *target,
+			 enum fetch_follow follow)
 {
 	struct fetch_request request = { .method = method, .target = str_from(target), .follow = follow };
 
@@ -311,7 +317,7 @@ static const char *seen(struct fixture *x, const char *field)
 	return value;
 }
 
-/* --- the server's script ---------------------------------------------------------------------------------------- */
+/* --- the server's script -------------------------------------------------------------------------------- */
 
 #define BIG_BYTES (3u << 20)
 
@@ -346,7 +352,8 @@ static void send_fields(struct upstream_call *c, unsigned count, unsigned bytes)
 	(void)upstream_say(c, "\r\nok");
 }
 
-static void redirect_to(struct upstream_call *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void redirect_to(struct upstream_call *c, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 static void redirect_to(struct upstream_call *c, const char *format, ...)
 {
 	char location[512], fields[600];
@@ -404,7 +411,8 @@ static void answer_broken(struct upstream_call *c)
 	else if (strcmp(c->target, "/broken/no-last-chunk") == 0)
 		(void)upstream_say(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
 	else if (strcmp(c->target, "/broken/bad-chunk") == 0)
-		(void)upstream_say(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n0\r\n\r\n");
+		(void)upstream_say(
+			c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n0\r\n\r\n");
 	else if (strcmp(c->target, "/broken/head") == 0)
 		(void)upstream_say(c, "HTTP/1.1 200 OK\r\nContent-Le");
 	else if (strcmp(c->target, "/broken/09") == 0)
@@ -465,6 +473,7 @@ static void answer_upload(struct fixture *x, struct upstream_call *c)
 
 	buf_init(&body, 1 << 20);
 	if (strcmp(c->target, "/upload/refused") == 0) {
+		upstream_sleep(c, 60); /* so that the sender waits for its client by then */
 		upstream_reply(c, 401, "", "who are you?");
 		return; /* the body is never read */
 	}
@@ -497,7 +506,8 @@ static void answer(void *ctx, struct upstream_call *c)
 	else if (strcmp(c->target, "/big") == 0)
 		send_big(c);
 	else if (strcmp(c->target, "/chunked") == 0)
-		(void)upstream_say(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n");
+		(void)upstream_say(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+				      "chunked\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n");
 	else if (strcmp(c->target, "/interim") == 0) {
 		(void)upstream_say(c, "HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n");
 		upstream_reply(c, 200, "X-Final: 1\r\n", "hello");
@@ -511,7 +521,7 @@ static void answer(void *ctx, struct upstream_call *c)
 		upstream_reply(c, 200, "X-Answer: yes\r\n", "hello");
 }
 
-/* --- what goes out ---------------------------------------------------------------------------------------------- */
+/* --- what goes out -------------------------------------------------------------------------------------- */
 
 static void gets_a_body_with_its_head(void **state)
 {
@@ -546,7 +556,12 @@ static void a_head_request_has_no_body(void **state)
 static void sends_the_target_byte_for_byte(void **state)
 {
 	static const char *const targets[] = {
-		"/a/../b//c/./d%2f%2F%2e?", "/a?", "/%zz?&&a=b%20+c;d='\"<>`{}|^", "/\xc3\xa4/\xff?q=\xc3\xa4", "//double/start", "/?",
+		"/a/../b//c/./d%2f%2F%2e?",
+		"/a?",
+		"/%zz?&&a=b%20+c;d='\"<>`{}|^",
+		"/\xc3\xa4/\xff?q=\xc3\xa4",
+		"//double/start",
+		"/?",
 	};
 	struct fixture *x = *state;
 
@@ -561,8 +576,8 @@ static void sends_the_target_byte_for_byte(void **state)
 
 static void refuses_targets_and_methods_that_would_break_the_request(void **state)
 {
-	static const struct str targets[] = { STR("/a b"), STR("/a\r\nX: y"), STR("/a\0b"), STR(""), STR("a"), STR("/a#b"),
-					      STR("http://evil/") };
+	static const struct str targets[] = { STR("/a b"), STR("/a\r\nX: y"), STR("/a\0b"),       STR(""),
+					      STR("a"),    STR("/a#b"),       STR("http://evil/") };
 	struct fixture *x = *state;
 	struct got *bad = start(x, got_new(), "GET / HTTP/1.1\r\nX:", "/ok", FETCH_FOLLOW_NONE);
 
@@ -627,14 +642,18 @@ static void proxies_of_the_environment_are_not_used(void **state)
 	got_free(g);
 }
 
-/* --- tokens and redirects --------------------------------------------------------------------------------------- */
+/* --- tokens and redirects ------------------------------------------------------------------------------- */
 
 static void get_with_token(struct fixture *x, struct got *g, const char *target, enum fetch_follow follow)
 {
 	struct secret *token = secret_new(STR("Bearer hf_secret"));
 	struct headers h;
 	struct fetch_request request = {
-		.method = "GET", .target = str_from(target), .headers = &h, .token = token, .follow = follow,
+		.method = "GET",
+		.target = str_from(target),
+		.headers = &h,
+		.token = token,
+		.follow = follow,
 	};
 
 	headers_init(&h);
@@ -792,12 +811,13 @@ static void stops_in_a_loop(void **state)
 	got_free(g);
 }
 
-/* --- what comes in ---------------------------------------------------------------------------------------------- */
+/* --- what comes in -------------------------------------------------------------------------------------- */
 
 static void a_body_that_is_cut_is_an_error(void **state)
 {
-	static const char *const targets[] = { "/broken/short", "/broken/chunk", "/broken/no-last-chunk", "/broken/bad-chunk",
-					       "/broken/reset", "/broken/head", "/broken/nothing" };
+	static const char *const targets[] = { "/broken/short",     "/broken/chunk", "/broken/no-last-chunk",
+					       "/broken/bad-chunk", "/broken/reset", "/broken/head",
+					       "/broken/nothing" };
 	struct fixture *x = *state;
 
 	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
@@ -813,8 +833,10 @@ static void a_body_that_is_cut_is_an_error(void **state)
 
 static void what_is_no_http_is_an_error(void **state)
 {
-	static const char *const targets[] = { "/broken/09", "/broken/two-lengths", "/broken/control", "/broken/folded",
-					       "/broken/fields", "/broken/long-field", "/broken/long-head", "/broken/interims" };
+	static const char *const targets[] = { "/broken/09",        "/broken/two-lengths",
+					       "/broken/control",   "/broken/folded",
+					       "/broken/fields",    "/broken/long-field",
+					       "/broken/long-head", "/broken/interims" };
 	struct fixture *x = *state;
 
 	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
@@ -858,7 +880,9 @@ static void bodies_are_never_decoded(void **state)
 static int get_limited(struct fixture *x, const char *target, uint64_t bytes_max)
 {
 	struct got *g = got_new();
-	struct fetch_request request = { .method = "GET", .target = str_from(target), .body_bytes_max = bytes_max };
+	struct fetch_request request = { .method = "GET",
+					 .target = str_from(target),
+					 .body_bytes_max = bytes_max };
 	int error;
 
 	assert_int_equal(fetch_start(x->fetch, &request, &ops, g, NULL), 0);
@@ -918,12 +942,15 @@ static void everything_comes_also_with_pauses(void **state)
 	got_free(g);
 }
 
-/* --- bodies that go out ----------------------------------------------------------------------------------------- */
+/* --- bodies that go out --------------------------------------------------------------------------------- */
 
 static int put(struct fixture *x, struct got *g, const char *target, const char *body, int64_t body_bytes)
 {
 	struct fetch_request request = {
-		.method = "PUT", .target = str_from(target), .has_body = true, .body_bytes = body_bytes,
+		.method = "PUT",
+		.target = str_from(target),
+		.has_body = true,
+		.body_bytes = body_bytes,
 		.follow = FETCH_FOLLOW_ALLOWED,
 	};
 
@@ -993,7 +1020,9 @@ static void a_client_that_stops_early_cancels(void **state)
 static void a_refusal_ends_an_upload_that_waits_for_its_client(void **state)
 {
 	struct fixture *x = *state;
-	struct fetch_request request = { .method = "POST", .target = STR("/upload/refused"), .has_body = true, .body_bytes = 100 };
+	struct fetch_request request = {
+		.method = "POST", .target = STR("/upload/refused"), .has_body = true, .body_bytes = 100
+	};
 	struct got *g = got_new();
 
 	g->upload = "something";
@@ -1017,13 +1046,17 @@ static void a_write_is_never_sent_twice(void **state)
 	got_free(second);
 }
 
-/* --- time ------------------------------------------------------------------------------------------------------- */
+/* --- time ----------------------------------------------------------------------------------------------- */
 
-static int get_timed(struct fixture *x, struct got *g, const char *target, uint64_t first_byte, uint64_t stall, uint64_t total)
+static int get_timed(struct fixture *x, struct got *g, const char *target, uint64_t first_byte,
+		     uint64_t stall, uint64_t total)
 {
 	struct fetch_request request = {
-		.method = "GET", .target = str_from(target),
-		.first_byte_timeout_ms = first_byte, .stall_timeout_ms = stall, .total_timeout_ms = total,
+		.method = "GET",
+		.target = str_from(target),
+		.first_byte_timeout_ms = first_byte,
+		.stall_timeout_ms = stall,
+		.total_timeout_ms = total,
 	};
 
 	assert_int_equal(fetch_start(x->fetch, &request, &ops, g, &g->transfer), 0);
@@ -1084,7 +1117,7 @@ static void a_pause_is_no_stall(void **state)
 	got_free(g);
 }
 
-/* --- a Hub that is not there ------------------------------------------------------------------------------------ */
+/* --- a Hub that is not there ---------------------------------------------------------------------------- */
 
 static uint64_t timed_get(struct fixture *x, struct fetch *f, int want)
 {
@@ -1159,7 +1192,8 @@ static void a_name_that_is_looked_up_for_ever_does_not_stop_the_others(void **st
 	atomic_store(&is_name_blocked, true);
 	f = new_fetch(x, "http://blocked.test", hosts, false);
 	assert_int_equal(fetch_start(f, &request, &ops, blocked, &blocked->transfer), 0);
-	assert_int_equal(got_end(blocked), -ETIMEDOUT); /* within the connect timeout, though the look-up still hangs */
+	assert_int_equal(got_end(blocked),
+			 -ETIMEDOUT); /* within the connect timeout, though the look-up still hangs */
 	got_free(blocked);
 
 	blocked = got_new();
@@ -1279,12 +1313,13 @@ static void statuses_do_not_open_the_breaker(void **state)
 	assert_int_equal(metrics_value(x->metrics, METRIC_UPSTREAM_REQUESTS, metric_code(503), 0, 0), 3);
 }
 
-/* --- cancelling and ending -------------------------------------------------------------------------------------- */
+/* --- cancelling and ending ------------------------------------------------------------------------------ */
 
 static void can_be_cancelled_at_any_time(void **state)
 {
 	struct fixture *x = *state;
-	struct got *at_once = got_new(), *waiting = got_new(), *in_head = got_new(), *in_body = got_new(), *late = got_new();
+	struct got *at_once = got_new(), *waiting = got_new(), *in_head = got_new(), *in_body = got_new(),
+		   *late = got_new();
 
 	start(x, at_once, "GET", "/slow/head", FETCH_FOLLOW_NONE);
 	transfer_cancel(at_once->transfer);
@@ -1407,15 +1442,17 @@ static void the_end_cancels_transfers_and_runs_calls(void **state)
 	got_free(mailed);
 }
 
-/* --- many at once ----------------------------------------------------------------------------------------------- */
+/* --- many at once --------------------------------------------------------------------------------------- */
 
 #define CROWD 200
 
 static const char *crowd_target(unsigned i)
 {
 	static const char *const targets[] = {
-		"/ok", "/big", "/to/ok", "/to/other", "/to/stranger", "/slow/start", "/slow/stall", "/slow/head", "/slow/drip",
-		"/broken/short", "/broken/reset", "/broken/nothing", "/chunked", "/broken/fields", "/to/loop", "/to/ok-but-cut",
+		"/ok",          "/big",           "/to/ok",        "/to/other",
+		"/to/stranger", "/slow/start",    "/slow/stall",   "/slow/head",
+		"/slow/drip",   "/broken/short",  "/broken/reset", "/broken/nothing",
+		"/chunked",     "/broken/fields", "/to/loop",      "/to/ok-but-cut",
 	};
 
 	return targets[i % (sizeof(targets) / sizeof(targets[0]))];
@@ -1430,8 +1467,11 @@ static void two_hundred_at_once_end_exactly_once_each(void **state)
 
 	for (unsigned i = 0; i < CROWD; i++) {
 		struct fetch_request request = {
-			.method = i % 5 ? "GET" : "HEAD", .target = str_from(crowd_target(i)), .follow = FETCH_FOLLOW_ALLOWED,
-			.stall_timeout_ms = 700, .first_byte_timeout_ms = 900,
+			.method = i % 5 ? "GET" : "HEAD",
+			.target = str_from(crowd_target(i)),
+			.follow = FETCH_FOLLOW_ALLOWED,
+			.stall_timeout_ms = 700,
+			.first_byte_timeout_ms = 900,
 		};
 
 		crowd[i] = got_new();

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Proves, without a socket, which redirects are followed (reliability U07, U08; design 9), which addresses count as internal,
- * and what the reader of answer heads lets pass (U11, U18).
+ * Proves, without a socket, which redirects are followed (reliability U07, U08; design 9), which addresses count
+ * as internal, and what the reader of answer heads lets pass (U11, U18).
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <errno.h>
 #include <stdio.h>
 
 #include <cmocka.h>
@@ -29,11 +29,15 @@ static struct redirect_rules rules_of(const char *hub_url, char **hosts)
 }
 
 /* Follows `location` after a GET of `base`; the URL it leads to is written to url. */
-static int decide(const struct redirect_rules *rules, const char *base, const char *location, enum fetch_follow follow,
-		  struct buf *url)
+static int decide(const struct redirect_rules *rules, const char *base, const char *location,
+		  enum fetch_follow follow, struct buf *url)
 {
 	struct redirect_facts facts = {
-		.method = "GET", .follow = follow, .status = 302, .base_url = str_from(base), .location = str_from(location),
+		.method = "GET",
+		.follow = follow,
+		.status = 302,
+		.base_url = str_from(base),
+		.location = str_from(location),
 	};
 	struct origin origin;
 
@@ -55,7 +59,8 @@ static void expect(const char *hub, char **hosts, const char *location, int want
 	assert_int_equal(got, want);
 }
 
-static char *cdn[] = { (char *)"*.hf.co", (char *)"cdn.example", (char *)"*.lab:8443", (char *)"10.1.2.3", NULL };
+static char *cdn[] = { (char *)"*.hf.co", (char *)"cdn.example", (char *)"*.lab:8443", (char *)"10.1.2.3",
+		       NULL };
 #define HUB "https://huggingface.co"
 
 static void follows_the_hub_itself(void **state)
@@ -72,7 +77,9 @@ static void keeps_the_query_of_a_relative_location(void **state)
 	struct redirect_rules rules = rules_of(HUB, cdn);
 	SCOPED_BUF url = { 0 };
 
-	assert_int_equal(decide(&rules, HUB "/a?b=c", "/api/x?%2Fy=&etag=%22d8%22#frag", FETCH_FOLLOW_ALLOWED, &url), 1);
+	assert_int_equal(
+		decide(&rules, HUB "/a?b=c", "/api/x?%2Fy=&etag=%22d8%22#frag", FETCH_FOLLOW_ALLOWED, &url),
+		1);
 	assert_string_equal(url.bytes, HUB "/api/x?%2Fy=&etag=%22d8%22");
 }
 
@@ -124,13 +131,18 @@ static void stops_after_five_hops(void **state)
 	struct redirect_rules rules = rules_of(HUB, cdn);
 
 	for (unsigned hop = 0; hop <= REDIRECT_HOPS_MAX; hop++) {
-		struct redirect_facts facts = { .method = "HEAD", .follow = FETCH_FOLLOW_ALLOWED, .status = 307, .hop = hop,
-						.base_url = str_from(HUB "/a"), .location = STR("/b") };
+		struct redirect_facts facts = { .method = "HEAD",
+						.follow = FETCH_FOLLOW_ALLOWED,
+						.status = 307,
+						.hop = hop,
+						.base_url = str_from(HUB "/a"),
+						.location = STR("/b") };
 		SCOPED_BUF url = { 0 };
 		struct origin origin;
 
 		buf_init(&url, 4096);
-		assert_int_equal(redirect_decide(&rules, &facts, &url, &origin), hop < REDIRECT_HOPS_MAX ? 1 : -ELOOP);
+		assert_int_equal(redirect_decide(&rules, &facts, &url, &origin),
+				 hop < REDIRECT_HOPS_MAX ? 1 : -ELOOP);
 	}
 }
 
@@ -144,11 +156,16 @@ static void what_is_elsewhere_is_the_answer_when_only_the_same_origin_is_followe
 	assert_int_equal(decide(&rules, HUB "/a", "file:///b", FETCH_FOLLOW_SAME_ORIGIN, &nowhere), 0);
 }
 
-static int decide_status(const char *method, int status, bool has_body, const char *location, enum fetch_follow follow)
+static int decide_status(const char *method, int status, bool has_body, const char *location,
+			 enum fetch_follow follow)
 {
 	struct redirect_rules rules = rules_of(HUB, cdn);
-	struct redirect_facts facts = { .method = method, .follow = follow, .status = status, .has_body = has_body,
-					.base_url = str_from(HUB "/a"), .location = str_from(location) };
+	struct redirect_facts facts = { .method = method,
+					.follow = follow,
+					.status = status,
+					.has_body = has_body,
+					.base_url = str_from(HUB "/a"),
+					.location = str_from(location) };
 	SCOPED_BUF url = { 0 };
 	struct origin origin;
 
@@ -165,7 +182,8 @@ static void only_reads_and_bodyless_repeats_are_followed(void **state)
 
 		assert_int_equal(decide_status("GET", statuses[i], false, "/b", FETCH_FOLLOW_ALLOWED), 1);
 		assert_int_equal(decide_status("HEAD", statuses[i], false, "/b", FETCH_FOLLOW_ALLOWED), 1);
-		assert_int_equal(decide_status("DELETE", statuses[i], false, "/b", FETCH_FOLLOW_ALLOWED), keeps_method);
+		assert_int_equal(decide_status("DELETE", statuses[i], false, "/b", FETCH_FOLLOW_ALLOWED),
+				 keeps_method);
 		assert_int_equal(decide_status("POST", statuses[i], true, "/b", FETCH_FOLLOW_ALLOWED), 0);
 		assert_int_equal(decide_status("GET", statuses[i], false, "/b", FETCH_FOLLOW_NONE), 0);
 		assert_int_equal(decide_status("GET", statuses[i], false, NULL, FETCH_FOLLOW_ALLOWED), 0);
@@ -174,7 +192,7 @@ static void only_reads_and_bodyless_repeats_are_followed(void **state)
 	assert_int_equal(decide_status("GET", 304, false, "/b", FETCH_FOLLOW_ALLOWED), 0);
 }
 
-/* --- addresses -------------------------------------------------------------------------------------------------- */
+/* --- addresses ------------------------------------------------------------------------------------------ */
 
 static bool is_internal(const char *literal)
 {
@@ -187,15 +205,39 @@ static bool is_internal(const char *literal)
 static void knows_internal_addresses(void **state)
 {
 	static const char *const internal[] = {
-		"0.0.0.0", "10.255.0.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.9.9.9", "169.254.169.254",
-		"172.16.0.1", "172.31.255.255", "192.168.1.1", "192.0.0.8", "198.18.0.1", "224.0.0.1", "255.255.255.255",
-		"[::]", "[::1]", "[fe80::1]", "[febf::1]", "[fec0::1]", "[fc00::1]", "[fd00:ec2::254]", "[ff02::1]",
-		"[::ffff:127.0.0.1]", "[::ffff:10.0.0.1]", "[64:ff9b::169.254.169.254]", "[2002:7f00:1::1]", "[::10.0.0.1]",
+		"0.0.0.0",
+		"10.255.0.1",
+		"100.64.0.1",
+		"100.127.255.255",
+		"127.0.0.1",
+		"127.9.9.9",
+		"169.254.169.254",
+		"172.16.0.1",
+		"172.31.255.255",
+		"192.168.1.1",
+		"192.0.0.8",
+		"198.18.0.1",
+		"224.0.0.1",
+		"255.255.255.255",
+		"[::]",
+		"[::1]",
+		"[fe80::1]",
+		"[febf::1]",
+		"[fec0::1]",
+		"[fc00::1]",
+		"[fd00:ec2::254]",
+		"[ff02::1]",
+		"[::ffff:127.0.0.1]",
+		"[::ffff:10.0.0.1]",
+		"[64:ff9b::169.254.169.254]",
+		"[2002:7f00:1::1]",
+		"[::10.0.0.1]",
 	};
 	static const char *const open[] = {
-		"1.1.1.1", "9.255.255.255", "11.0.0.1", "100.63.255.255", "100.128.0.1", "126.1.1.1", "128.0.0.1",
-		"172.15.255.255", "172.32.0.1", "192.167.1.1", "223.255.255.255", "[2606:4700::1]", "[fe00::1]",
-		"[::ffff:1.1.1.1]", "[64:ff9b::8.8.8.8]", "[2002:808:808::1]",
+		"1.1.1.1",     "9.255.255.255",    "11.0.0.1",           "100.63.255.255",
+		"100.128.0.1", "126.1.1.1",        "128.0.0.1",          "172.15.255.255",
+		"172.32.0.1",  "192.167.1.1",      "223.255.255.255",    "[2606:4700::1]",
+		"[fe00::1]",   "[::ffff:1.1.1.1]", "[64:ff9b::8.8.8.8]", "[2002:808:808::1]",
 	};
 
 	for (size_t i = 0; i < sizeof(internal) / sizeof(internal[0]); i++)
@@ -208,7 +250,8 @@ static void knows_internal_addresses(void **state)
 
 static void names_are_no_addresses(void **state)
 {
-	static const char *const names[] = { "", "localhost", "127.1", "0x7f.1", "2130706433", "[::1", "::1", "[127.0.0.1]", "1.2.3.4.5" };
+	static const char *const names[] = { "",     "localhost", "127.1",       "0x7f.1",   "2130706433",
+					     "[::1", "::1",       "[127.0.0.1]", "1.2.3.4.5" };
 	struct address a;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -233,7 +276,8 @@ static void a_listed_name_may_not_lead_to_an_internal_address(void **state)
 	assert_false(may_connect(HUB, cdn, "https://a.hf.co/", "127.0.0.1"));
 	assert_false(may_connect(HUB, cdn, "https://a.hf.co/", "169.254.169.254"));
 	assert_false(may_connect(HUB, cdn, "https://cdn.example/", "[fd00:ec2::254]"));
-	assert_true(may_connect(HUB, cdn, "https://10.1.2.3/", "10.1.2.3")); /* the address itself is listed */
+	assert_true(
+		may_connect(HUB, cdn, "https://10.1.2.3/", "10.1.2.3")); /* the address itself is listed */
 	assert_false(may_connect(HUB, cdn, "https://a.hf.co/", "10.1.2.4"));
 	assert_true(may_connect(HUB, cdn, HUB, "10.0.0.1")); /* the configured Hub may be anywhere */
 	assert_true(may_connect("http://127.0.0.1:1", cdn, "http://cdn.example/", "127.0.0.1"));
@@ -242,7 +286,7 @@ static void a_listed_name_may_not_lead_to_an_internal_address(void **state)
 	assert_false(may_connect("http://localhost:1", cdn, "http://cdn.example/", "[::1]"));
 }
 
-/* --- heads ------------------------------------------------------------------------------------------------------ */
+/* --- heads ---------------------------------------------------------------------------------------------- */
 
 /* Feeds the lines of text; returns what the last one returned, or the first error. */
 static int feed(struct head *h, const char *text)
@@ -289,7 +333,8 @@ static void forgets_interim_answers_but_not_too_many(void **state)
 	size_t len = 0;
 
 	for (int i = 0; i < HEAD_INTERIM_MAX; i++)
-		len += (size_t)snprintf(text + len, sizeof(text) - len, "HTTP/1.1 103 Early\r\nX: %d\r\n\r\n", i);
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "HTTP/1.1 103 Early\r\nX: %d\r\n\r\n",
+					i);
 	(void)snprintf(text + len, sizeof(text) - len, "HTTP/1.1 200 OK\r\nY: 1\r\n\r\n");
 	assert_int_equal(feed(&h, text), 1);
 	assert_int_equal(h.headers.count, 1);
@@ -334,8 +379,11 @@ static void refuses_too_many_fields_or_bytes(void **state)
 
 static void a_content_length_must_be_one_number(void **state)
 {
-	static const char *const bad[] = { "Content-Length: 1\r\nContent-Length: 2\r\n", "Content-Length: -1\r\n",
-					   "Content-Length: 1, 1\r\n", "Content-Length: 0x1\r\n", "Content-Length: \r\n",
+	static const char *const bad[] = { "Content-Length: 1\r\nContent-Length: 2\r\n",
+					   "Content-Length: -1\r\n",
+					   "Content-Length: 1, 1\r\n",
+					   "Content-Length: 0x1\r\n",
+					   "Content-Length: \r\n",
 					   "Content-Length: 9223372036854775808\r\n" };
 	char text[256];
 	struct head h;
@@ -352,7 +400,8 @@ static void a_content_length_must_be_one_number(void **state)
 	assert_int_equal(head_content_length(&h, &length), 0);
 	assert_int_equal(length, 5);
 	head_done(&h);
-	assert_int_equal(feed(&h, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), 1);
+	assert_int_equal(
+		feed(&h, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), 1);
 	assert_int_equal(head_content_length(&h, &length), 0);
 	assert_int_equal(length, -1);
 	head_done(&h);

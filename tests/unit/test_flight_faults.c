@@ -285,6 +285,51 @@ static void parallel_ranges_of_such_an_upstream_use_one_transfer(void **state)
 	rig_stop(&r);
 }
 
+/* Once it was a storm of requests: the validator was taken for the reason of the whole answer. */
+static void such_an_upstream_is_recognised_with_a_validator_too(void **state)
+{
+	struct rig r = { 0 };
+	struct client first = { .rig = &r, .range = { MIB, 2 * MIB } }, c[4] = { 0 };
+
+	rig_start(&r, 12 * MIB);
+	client_run(&first);
+	assert_all_right(&first, MIB);
+	r.up.ignores_ranges = true;
+	r.up.bytes_per_s = 16 * MIB;
+	for (int i = 0; i < 4; i++) {
+		c[i].rig = &r;
+		c[i].range = (struct byte_range){ (uint64_t)(3 + 2 * i) * MIB, (uint64_t)(5 + 2 * i) * MIB };
+		client_begin(&c[i]);
+	}
+	for (int i = 0; i < 4; i++) {
+		client_end(&c[i]);
+		assert_all_right(&c[i], 2 * MIB);
+	}
+	assert_true(r.up.calls <= 2 + 2 * 6);
+	rig_stop(&r);
+}
+
+static void edges_that_disagree_on_the_version_cause_no_storm(void **state)
+{
+	struct rig r = { 0 };
+	struct client c[4] = { 0 };
+
+	rig_start(&r, 12 * MIB);
+	r.up.bytes_per_s = 16 * MIB;
+	r.up.has_many_edges = true;
+	for (int i = 0; i < 4; i++) {
+		c[i].rig = &r;
+		c[i].range = (struct byte_range){ (uint64_t)(3 + 2 * i) * MIB, (uint64_t)(5 + 2 * i) * MIB };
+		client_begin(&c[i]);
+	}
+	for (int i = 0; i < 4; i++) {
+		client_end(&c[i]);
+		assert_all_right(&c[i], 2 * MIB);
+	}
+	assert_true(r.up.calls <= 2 * 12);
+	rig_stop(&r);
+}
+
 static void other_version_after_a_cut_goes_on_and_the_digest_decides(void **state)
 {
 	struct rig r = { 0 };
@@ -377,7 +422,9 @@ static void refusal_and_absence_are_told_with_their_status(void **state)
 {
 	static const struct {
 		int status, error;
-	} rows[] = { { 401, -EACCES }, { 403, -EACCES }, { 404, -ENOENT }, { 410, -ENOENT }, { 451, -EACCES } };
+	} rows[] = {
+		{ 401, -EACCES }, { 403, -EACCES }, { 404, -ENOENT }, { 410, -ENOENT }, { 451, -EACCES }
+	};
 
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct rig r = { 0 };
@@ -488,6 +535,26 @@ static void stall_of_some_seconds_is_waited_out(void **state)
 	rig_stop(&r);
 }
 
+static void no_reader_waits_longer_than_a_minute(void **state)
+{
+	struct rig r = { 0 };
+	struct client c = { .rig = &r };
+
+	rig_start(&r, 2 * MIB);
+	r.up.stall_at = MIB;
+	r.up.stall_ms = 8000;
+	client_begin(&c);
+	assert_true(RIG_WAIT(r.up.sent >= MIB - 16 * KIB));
+	rig_sleep_ms(100);
+	r.shift_ms = 50000;
+	rig_sleep_ms(1500);
+	r.shift_ms = 56000;
+	client_end(&c);
+	assert_int_equal(c.error, -ETIMEDOUT);
+	assert_true(c.is_right);
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -503,6 +570,8 @@ int main(void)
 		cmocka_unit_test(address_that_stays_expired_is_an_error),
 		cmocka_unit_test(everything_instead_of_a_range_is_taken_from_its_beginning),
 		cmocka_unit_test(parallel_ranges_of_such_an_upstream_use_one_transfer),
+		cmocka_unit_test(such_an_upstream_is_recognised_with_a_validator_too),
+		cmocka_unit_test(edges_that_disagree_on_the_version_cause_no_storm),
 		cmocka_unit_test(other_version_after_a_cut_goes_on_and_the_digest_decides),
 		cmocka_unit_test(other_version_of_an_unread_part_is_started_over),
 		cmocka_unit_test(heads_that_contradict_the_hub_are_refused),
@@ -514,6 +583,7 @@ int main(void)
 		cmocka_unit_test(slow_down_is_passed_on_or_waited_for),
 		cmocka_unit_test(passing_failure_of_the_hub_is_tried_again),
 		cmocka_unit_test(stall_of_some_seconds_is_waited_out),
+		cmocka_unit_test(no_reader_waits_longer_than_a_minute),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

@@ -51,8 +51,12 @@ struct scene {
 static void scene_init(struct scene *s, unsigned units, uint64_t unit)
 {
 	*s = (struct scene){ .held = { 0, units, unit } };
-	s->plan = (struct plan){ .size = units * unit, .readers = s->readers, .transfers = s->transfers,
-				 .transfers_max = TRANSFERS_MAX, .next_gap = held_gap, .ctx = &s->held };
+	s->plan = (struct plan){ .size = units * unit,
+				 .readers = s->readers,
+				 .transfers = s->transfers,
+				 .transfers_max = TRANSFERS_MAX,
+				 .next_gap = held_gap,
+				 .ctx = &s->held };
 }
 
 static void add_reader(struct scene *s, uint64_t at, uint64_t end, bool is_whole)
@@ -121,27 +125,31 @@ static void every_small_scene_keeps_the_promises(void **state)
 	uint64_t units[] = { 1, 64 * MIB };
 
 	for (unsigned u = 0; u < 2; u++)
-	for (uint32_t held = 0; held < 1u << UNITS; held++)
-	for (unsigned a = 0; a < UNITS; a++)
-	for (unsigned b = a + 1; b <= UNITS; b++)
-	for (unsigned t = 0; t <= UNITS; t++) /* UNITS: no transfer */
-	for (unsigned whole = 0; whole < 2; whole++)
-	for (unsigned second = 0; second < 3; second++) {
-		struct scene s;
-		uint64_t unit = units[u];
-		struct byte_range gap;
+		for (uint32_t held = 0; held < 1u << UNITS; held++)
+			for (unsigned a = 0; a < UNITS; a++)
+				for (unsigned b = a + 1; b <= UNITS; b++)
+					for (unsigned t = 0; t <= UNITS; t++) /* UNITS: no transfer */
+						for (unsigned whole = 0; whole < 2; whole++)
+							for (unsigned second = 0; second < 3; second++) {
+								struct scene s;
+								uint64_t unit = units[u];
+								struct byte_range gap;
 
-		scene_init(&s, UNITS, unit);
-		s.held.bits = held;
-		s.plan.wants_whole = whole;
-		add_reader(&s, a * unit, b * unit, false);
-		if (second)
-			add_reader(&s, (second - 1) * 3 * unit, UNITS * unit, true);
-		if (t < UNITS && !(held >> t & 1) && held_gap(&s.held, t * unit, &gap))
-			add_transfer(&s, gap.first, gap.end, MIB);
-		run(&s);
-		check(&s);
-	}
+								scene_init(&s, UNITS, unit);
+								s.held.bits = held;
+								s.plan.wants_whole = whole;
+								add_reader(&s, a * unit, b * unit, false);
+								if (second)
+									add_reader(&s,
+										   (second - 1) * 3 * unit,
+										   UNITS * unit, true);
+								if (t < UNITS && !(held >> t & 1) &&
+								    held_gap(&s.held, t * unit, &gap))
+									add_transfer(&s, gap.first, gap.end,
+										     MIB);
+								run(&s);
+								check(&s);
+							}
 }
 
 static void eight_readers_of_one_cold_file_share_one_transfer(void **state)

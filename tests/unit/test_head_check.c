@@ -4,12 +4,12 @@
  */
 #include "server/head_check.h"
 
-#include "common/buf.h"
-#include "common/path.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include "common/buf.h"
+#include "common/path.h"
 
 #include <cmocka.h>
 
@@ -55,7 +55,10 @@ static void unescape_one(struct str *s, struct buf *out)
 		(void)buf_append_char(out, (char)byte);
 		*s = (struct str){ s->ptr + 4, s->len - 4 };
 	} else {
-		(void)buf_append_char(out, s->ptr[1] == 'r' ? '\r' : s->ptr[1] == 'n' ? '\n' : s->ptr[1] == 't' ? '\t' : '\\');
+		(void)buf_append_char(out, s->ptr[1] == 'r'   ? '\r'
+					   : s->ptr[1] == 'n' ? '\n'
+					   : s->ptr[1] == 't' ? '\t'
+							      : '\\');
 		*s = (struct str){ s->ptr + 2, s->len - 2 };
 	}
 }
@@ -84,8 +87,10 @@ static void judge(struct str id, char want, struct str bytes)
 	size_t good;
 	struct head_check c = check_all(bytes, &good), bytewise = check_bytewise(bytes);
 
-	if (bytewise.fault != c.fault || (want == 'A' && c.fault) || (want == 'R' && (!c.fault || c.heads > 1)))
-		fail_msg("%.*s: fault %d, byte by byte %d, heads %u", STR_ARGS(id), c.fault, bytewise.fault, c.heads);
+	if (bytewise.fault != c.fault || (want == 'A' && c.fault) ||
+	    (want == 'R' && (!c.fault || c.heads > 1)))
+		fail_msg("%.*s: fault %d, byte by byte %d, heads %u", STR_ARGS(id), c.fault, bytewise.fault,
+			 c.heads);
 	if (want == 'A')
 		assert_int_equal(good, bytes.len);
 }
@@ -164,9 +169,11 @@ static void passes_nothing_of_a_piece_whose_request_began_before(void **state)
 static void skips_bodies_to_the_next_head(void **state)
 {
 	size_t good;
-	struct head_check c = check_all(STR("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\r\n\0 x" GET
-					    "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-					    "a\r\n0123456789\r\n00001\r\nx\r\n0\r\n\r\n" GET), &good);
+	struct head_check c =
+		check_all(STR("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\r\n\0 x" GET
+			      "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+			      "a\r\n0123456789\r\n00001\r\nx\r\n0\r\n\r\n" GET),
+			  &good);
 
 	assert_int_equal(c.fault, HEAD_GOOD);
 	assert_int_equal(c.heads, 4);
@@ -190,10 +197,18 @@ static void knows_where_it_stands(void **state)
 
 static void follows_chunks_of_any_size(void **state)
 {
-	assert_int_equal(fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\nabc"), HEAD_GOOD);
-	assert_int_equal(fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n"), HEAD_BAD_CHUNK);
-	assert_int_equal(fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\n"), HEAD_BAD_CHUNK);
-	assert_int_equal(fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n"), HEAD_BAD_CHUNK);
+	assert_int_equal(fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+				  "chunked\r\n\r\nfffffffffffffff\r\nabc"),
+			 HEAD_GOOD);
+	assert_int_equal(fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+				  "chunked\r\n\r\n1000000000000000\r\n"),
+			 HEAD_BAD_CHUNK);
+	assert_int_equal(
+		fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\n"),
+		HEAD_BAD_CHUNK);
+	assert_int_equal(
+		fault_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n"),
+		HEAD_BAD_CHUNK);
 }
 
 /* --- what ordinary clients send --- */
@@ -201,9 +216,10 @@ static void follows_chunks_of_any_size(void **state)
 static void accepts_what_clients_send(void **state)
 {
 	static const char *const heads[] = {
-		"\r\n" GET, /* an empty line before it */
+		("\r\n" GET), /* an empty line before it */
 		"GET / HTTP/1.0\r\n\r\n",
-		"GET /a%20b?x=1&y=%2F HTTP/1.1\r\nHost: cache.lab:8090\r\nUser-Agent: x/1 (y; \"z\")\r\nX-Empty:\r\nX-Tab:\ta\t b \r\n\r\n",
+		"GET /a%20b?x=1&y=%2F HTTP/1.1\r\nHost: cache.lab:8090\r\nUser-Agent: x/1 (y; "
+		"\"z\")\r\nX-Empty:\r\nX-Tab:\ta\t b \r\n\r\n",
 		"HEAD / HTTP/1.1\r\nhost: [::1]:8090\r\nContent-Length: 0\r\n\r\n",
 		"OPTIONS / HTTP/1.1\r\nHOST:\ta.b-c_d \r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a:\r\nExpect: 100-Continue\r\nContent-Length: 000\r\n\r\n",
@@ -218,7 +234,8 @@ static void accepts_what_clients_send(void **state)
 
 static void refuses_odd_hosts(void **state)
 {
-	static const char *const hosts[] = { "a b", "a:b", "a:80:80", "[::1", "[g::1]", "[]x", "a/b", ":80", "a\"b", "a%41" };
+	static const char *const hosts[] = { "a b", "a:b", "a:80:80", "[::1", "[g::1]",
+					     "[]x", "a/b", ":80",     "a\"b", "a%41" };
 	char text[256];
 
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
@@ -230,9 +247,13 @@ static void refuses_odd_hosts(void **state)
 
 static void refuses_bodies_where_none_belongs(void **state)
 {
-	assert_int_equal(fault_of("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"), HEAD_UNWANTED_BODY);
-	assert_int_equal(fault_of("HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), HEAD_UNWANTED_BODY);
-	assert_int_equal(fault_of("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000000\r\n\r\n"), HEAD_BAD_LENGTH);
+	assert_int_equal(fault_of("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"),
+			 HEAD_UNWANTED_BODY);
+	assert_int_equal(fault_of("HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
+			 HEAD_UNWANTED_BODY);
+	assert_int_equal(
+		fault_of("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000000\r\n\r\n"),
+		HEAD_BAD_LENGTH);
 }
 
 /* --- limits --- */

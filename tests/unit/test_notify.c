@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_notify - what we say to the service manager, and the sockets it hands us. A datagram socket stands for the manager;
- * sockets are handed over in a child, since they must have the numbers from 3 on.
+ * test_notify - what we say to the service manager, and the sockets it hands us. A datagram socket stands
+ * for the manager; sockets are handed over in a child, since they must have the numbers from 3 on.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -19,6 +18,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <cmocka.h>
 
 #include "notify.h"
 

@@ -13,18 +13,25 @@
 #include "policy/policy.h"
 
 #define NOW 1800000000
-#define EACH(var, ...) for (unsigned var##_i = 0; var##_i < sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t); var##_i++) \
-	for (int64_t var = ((int64_t[]){ __VA_ARGS__ })[var##_i], var##_once = 1; var##_once; var##_once = 0)
+#define EACH(var, ...)                                                                                       \
+	for (unsigned var##_i = 0; var##_i < sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t);           \
+	     var##_i++)                                                                                      \
+		for (int64_t var = ((int64_t[]){ __VA_ARGS__ })[var##_i], var##_once = 1; var##_once;        \
+		     var##_once = 0)
 
 /* --- freshness --- */
 
 static void freshness_follows_its_table(void **state)
 {
 	for (unsigned bits = 0; bits < 8; bits++)
-		EACH (age, -301, -300, 0, 29, 30, 31) {
-			struct freshness_facts f = { .is_held = bits & 1, .is_immutable = bits & 2,
-						     .upstream_is_down = bits & 4, .checked_at = NOW - age,
-						     .now = NOW, .ttl_ms = 30000 };
+		EACH(age, -301, -300, 0, 29, 30, 31)
+		{
+			struct freshness_facts f = { .is_held = bits & 1,
+						     .is_immutable = bits & 2,
+						     .upstream_is_down = bits & 4,
+						     .checked_at = NOW - age,
+						     .now = NOW,
+						     .ttl_ms = 30000 };
 			enum freshness want;
 
 			if (!f.is_held)
@@ -48,7 +55,9 @@ static void time_to_live_of_zero_is_always_revalidated(void **state)
 
 static void absurd_times_do_not_overflow(void **state)
 {
-	struct freshness_facts f = { .is_held = true, .checked_at = INT64_MIN, .now = INT64_MAX, .ttl_ms = 1000 };
+	struct freshness_facts f = {
+		.is_held = true, .checked_at = INT64_MIN, .now = INT64_MAX, .ttl_ms = 1000
+	};
 
 	assert_int_equal(policy_freshness(&f), FRESH_REVALIDATE);
 	f.checked_at = INT64_MAX;
@@ -65,9 +74,13 @@ static void absurd_times_do_not_overflow(void **state)
 
 static struct access_facts facts_of_nobody(void)
 {
-	return (struct access_facts){ .wanted = ACCESS_FILES, .now = NOW, .offline_access = OFFLINE_GRANTS,
-				      .public_ttl_ms = PUBLIC_TTL * 1000, .grant_ttl_ms = GRANT_TTL * 1000,
-				      .deny_ttl_ms = DENY_TTL * 1000, .offline_grace_ms = GRACE * 1000ull };
+	return (struct access_facts){ .wanted = ACCESS_FILES,
+				      .now = NOW,
+				      .offline_access = OFFLINE_GRANTS,
+				      .public_ttl_ms = PUBLIC_TTL * 1000,
+				      .grant_ttl_ms = GRANT_TTL * 1000,
+				      .deny_ttl_ms = DENY_TTL * 1000,
+				      .offline_grace_ms = GRACE * 1000ull };
 }
 
 static bool reaches_from_the_future(int64_t at)
@@ -79,12 +92,14 @@ static bool reaches_from_the_future(int64_t at)
 static void check_access(const struct access_facts *f)
 {
 	enum access_verdict v = policy_access(f);
-	bool is_clock_wrong = reaches_from_the_future(f->public_at) || reaches_from_the_future(f->granted_at) ||
-			      reaches_from_the_future(f->denied_at);
-	bool public_counts = f->public_at && f->public_level >= f->wanted && (!f->denied_at || f->public_at > f->denied_at);
+	bool is_clock_wrong = reaches_from_the_future(f->public_at) ||
+			      reaches_from_the_future(f->granted_at) || reaches_from_the_future(f->denied_at);
+	bool public_counts = f->public_at && f->public_level >= f->wanted &&
+			     (!f->denied_at || f->public_at > f->denied_at);
 	bool grant_counts = !f->is_anonymous && f->granted_at && f->granted >= f->wanted &&
 			    (!f->denied_at || f->granted_at > f->denied_at);
-	bool is_public_young = NOW - f->public_at < PUBLIC_TTL, is_grant_young = NOW - f->granted_at < GRANT_TTL;
+	bool is_public_young = NOW - f->public_at < PUBLIC_TTL,
+	     is_grant_young = NOW - f->granted_at < GRANT_TTL;
 
 	if (is_clock_wrong) {
 		assert_int_equal(v, f->upstream_is_down ? ACCESS_DENY : ACCESS_PROBE);
@@ -92,7 +107,8 @@ static void check_access(const struct access_facts *f)
 		bool is_proved = public_counts || (grant_counts && f->offline_access == OFFLINE_GRANTS &&
 						   NOW - f->granted_at < GRACE);
 
-		assert_int_equal(v, is_proved ? ACCESS_ALLOW : ACCESS_DENY); /* never PROBE: there is nobody to ask */
+		assert_int_equal(v, is_proved ? ACCESS_ALLOW
+					      : ACCESS_DENY); /* never PROBE: there is nobody to ask */
 	} else if (v == ACCESS_ALLOW) {
 		assert_true((public_counts && is_public_young) || (grant_counts && is_grant_young));
 	} else {
@@ -109,27 +125,27 @@ static void access_follows_its_table(void **state)
 {
 	unsigned checked = 0;
 
-	EACH (public_age, -1, 0, 10, 29, 31, PUBLIC_TTL - 1, PUBLIC_TTL, GRACE + 1, -400)
-	EACH (grant_age, -1, 0, 10, 29, 31, GRANT_TTL - 1, GRANT_TTL, GRACE - 1, GRACE, -400)
-	EACH (deny_age, -1, 0, 10, 29, 30, 400, GRACE, -400)
+	EACH(public_age, -1, 0, 10, 29, 31, PUBLIC_TTL - 1, PUBLIC_TTL, GRACE + 1, -400)
+	EACH(grant_age, -1, 0, 10, 29, 31, GRANT_TTL - 1, GRANT_TTL, GRACE - 1, GRACE, -400)
+	EACH(deny_age, -1, 0, 10, 29, 30, 400, GRACE, -400)
 	for (unsigned bits = 0; bits < 16; bits++)
-	for (int public_level = 0; public_level < 3; public_level++)
-	for (int granted = 0; granted < 3; granted++) {
-		struct access_facts f = facts_of_nobody();
+		for (int public_level = 0; public_level < 3; public_level++)
+			for (int granted = 0; granted < 3; granted++) {
+				struct access_facts f = facts_of_nobody();
 
-		/* -1 stands for "never", -400 for a clock that ran backwards */
-		f.public_at = public_age == -1 ? 0 : NOW - public_age;
-		f.granted_at = grant_age == -1 ? 0 : NOW - grant_age;
-		f.denied_at = deny_age == -1 ? 0 : NOW - deny_age;
-		f.public_level = (enum access_level)public_level;
-		f.granted = (enum access_level)granted;
-		f.wanted = bits & 1 ? ACCESS_FILES : ACCESS_META;
-		f.is_anonymous = bits & 2;
-		f.upstream_is_down = bits & 4;
-		f.offline_access = bits & 8 ? OFFLINE_GRANTS : OFFLINE_PUBLIC;
-		check_access(&f);
-		checked++;
-	}
+				/* -1 stands for "never", -400 for a clock that ran backwards */
+				f.public_at = public_age == -1 ? 0 : NOW - public_age;
+				f.granted_at = grant_age == -1 ? 0 : NOW - grant_age;
+				f.denied_at = deny_age == -1 ? 0 : NOW - deny_age;
+				f.public_level = (enum access_level)public_level;
+				f.granted = (enum access_level)granted;
+				f.wanted = bits & 1 ? ACCESS_FILES : ACCESS_META;
+				f.is_anonymous = bits & 2;
+				f.upstream_is_down = bits & 4;
+				f.offline_access = bits & 8 ? OFFLINE_GRANTS : OFFLINE_PUBLIC;
+				check_access(&f);
+				checked++;
+			}
 	assert_int_equal(checked, 9 * 10 * 8 * 16 * 9);
 }
 
@@ -196,7 +212,8 @@ static void strict_offline_choice_ignores_live_grants(void **state)
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
 
-static enum fill_plan plan_of(uint64_t first, uint64_t end, bool is_open, uint64_t size, struct byte_range *window)
+static enum fill_plan plan_of(uint64_t first, uint64_t end, bool is_open, uint64_t size,
+			      struct byte_range *window)
 {
 	enum fill_plan plan = policy_fill_plan((struct byte_range){ first, end }, is_open, size, window);
 
@@ -253,15 +270,16 @@ static void waits_only_for_what_comes_soon(void **state)
 
 static void holds_back_the_tail_and_all_of_a_small_file(void **state)
 {
-	EACH (size, 0, 1, 65535, 65536)
-		assert_int_equal(policy_held_back_bytes((uint64_t)size), size);
+	EACH(size, 0, 1, 65535, 65536)
+	assert_int_equal(policy_held_back_bytes((uint64_t)size), size);
 	assert_int_equal(policy_held_back_bytes(65537), 65536);
 	assert_int_equal(policy_held_back_bytes(20 * GIB), 65536);
 }
 
 /* --- retry --- */
 
-static struct retry_verdict retry(int error, int status, unsigned attempts, bool progress, bool is_signed, int64_t after)
+static struct retry_verdict retry(int error, int status, unsigned attempts, bool progress, bool is_signed,
+				  int64_t after)
 {
 	struct retry_facts f = { error, status, attempts, progress, is_signed, after };
 	struct retry_verdict low = policy_retry(&f, 0), high = policy_retry(&f, UINT32_MAX);
@@ -275,15 +293,20 @@ static struct retry_verdict retry(int error, int status, unsigned attempts, bool
 
 static void retries_follow_their_table(void **state)
 {
-	EACH (error, 0, -EHOSTUNREACH, -ETIMEDOUT, -ECONNRESET, -EPROTO, -EBADMSG, -EACCES, -ENOSPC, -EIO, -ECANCELED, -ELOOP)
-	EACH (status, 0, 200, 206, 301, 400, 401, 403, 404, 408, 410, 416, 421, 429, 451, 500, 501, 502, 503, 504)
-	EACH (attempts, 0, 1, 2, 3, 4, 100)
+	EACH(error, 0, -EHOSTUNREACH, -ETIMEDOUT, -ECONNRESET, -EPROTO, -EBADMSG, -EACCES, -ENOSPC, -EIO,
+	     -ECANCELED, -ELOOP)
+	EACH(status, 0, 200, 206, 301, 400, 401, 403, 404, 408, 410, 416, 421, 429, 451, 500, 501, 502, 503,
+	     504)
+	EACH(attempts, 0, 1, 2, 3, 4, 100)
 	for (unsigned bits = 0; bits < 4; bits++) {
 		bool is_signed = bits & 1, progress = bits & 2;
-		struct retry_verdict v = retry((int)error, (int)status, (unsigned)attempts, progress, is_signed, -1);
+		struct retry_verdict v =
+			retry((int)error, (int)status, (unsigned)attempts, progress, is_signed, -1);
 		bool is_body = status == 0 || status == 200 || status == 206;
-		bool transport = error == -EHOSTUNREACH || error == -ETIMEDOUT || error == -ECONNRESET || error == -EPROTO;
-		bool passing = status == 408 || status == 429 || status == 500 || (status >= 502 && status <= 504);
+		bool transport = error == -EHOSTUNREACH || error == -ETIMEDOUT || error == -ECONNRESET ||
+				 error == -EPROTO;
+		bool passing =
+			status == 408 || status == 429 || status == 500 || (status >= 502 && status <= 504);
 		bool renew = is_signed && status >= 400 && status < 500 && !passing && attempts <= 1;
 		bool want = error && is_body ? transport && attempts <= 3 : passing ? attempts <= 3 : renew;
 
@@ -324,8 +347,9 @@ static void frees_what_the_limit_needs(void **state)
 	assert_int_equal(policy_bytes_to_free(50, 10, 41, 100, 1000, 0), 1);
 	assert_int_equal(policy_bytes_to_free(100, 0, 100, 100, 1000, 0), 100);
 	assert_true(policy_bytes_to_free(100, 0, 101, 100, 1000, 0) == UINT64_MAX);
-	assert_true(policy_bytes_to_free(50, 50, 60, 100, 1000, 0) == UINT64_MAX); /* reserved bytes cannot be evicted */
-	assert_int_equal(policy_bytes_to_free(150, 0, 0, 100, 1000, 0), 50);       /* the limit was lowered */
+	assert_true(policy_bytes_to_free(50, 50, 60, 100, 1000, 0) ==
+		    UINT64_MAX); /* reserved bytes cannot be evicted */
+	assert_int_equal(policy_bytes_to_free(150, 0, 0, 100, 1000, 0), 50); /* the limit was lowered */
 }
 
 static void frees_what_the_disk_needs(void **state)

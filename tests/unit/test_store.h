@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the tests of the store share: a folder of their own, a clock they set, short ways to put things in. */
 #pragma once
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <cmocka.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
@@ -24,8 +24,8 @@
 #include "store/store.h"
 
 struct fixture {
-	char root[256];  /* removed at the end */
-	char path[300];  /* of the store, below root */
+	char root[256]; /* removed at the end */
+	char path[300]; /* of the store, below root */
 	int64_t wall_s;
 	uint64_t mono_ms;
 	struct clock clock;
@@ -46,8 +46,11 @@ static inline int64_t fixture_wall(void *ctx)
 
 static inline int try_open(struct fixture *f, struct store **ret_store, const char **ret_reason)
 {
-	struct store_opts opts = { .path = f->path, .size_max = f->size_max, .disk_reserve = f->disk_reserve,
-				   .metrics = f->metrics, .clock = &f->clock };
+	struct store_opts opts = { .path = f->path,
+				   .size_max = f->size_max,
+				   .disk_reserve = f->disk_reserve,
+				   .metrics = f->metrics,
+				   .clock = &f->clock };
 
 	return store_open(&opts, ret_store, ret_reason);
 }
@@ -155,7 +158,8 @@ static inline int reserve(struct store *s, uint64_t bytes)
 }
 
 /* Through reserve, part, write, finish. */
-static inline int put_as(struct store *s, const struct content_id *id, const char *bytes, const struct blob_meta *meta)
+static inline int put_as(struct store *s, const struct content_id *id, const char *bytes,
+			 const struct blob_meta *meta)
 {
 	struct part *p = NULL;
 	int r = reserve(s, id->size);
@@ -226,7 +230,8 @@ static inline struct store_usage usage_of(struct store *s)
 
 /* --- the files below --- */
 
-static inline void blob_file(struct fixture *f, const char *tree, const struct digest *d, char ret_path[PATH_MAX])
+static inline void blob_file(struct fixture *f, const char *tree, const struct digest *d,
+			     char ret_path[PATH_MAX])
 {
 	char hex[2 * SHA256_BYTES + 1];
 

@@ -157,15 +157,19 @@ static void a_map_with_impossible_ranges_is_refused(void **state)
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=0-11\n"), -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=5-5\n"), -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=5-2\n"), -EBADMSG);
-	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=5-7\nrange=6-8\n"), -EBADMSG);
-	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=5-7\nrange=0-2\n"), -EBADMSG);
+	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=5-7\nrange=6-8\n"),
+			 -EBADMSG);
+	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=5-7\nrange=0-2\n"),
+			 -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=0\n"), -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=-1-5\n"), -EBADMSG);
-	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=0-5\nsize=3\n"), -EBADMSG);
+	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nrange=0-5\nsize=3\n"),
+			 -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=ten\nvalidator=\n"), -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=0\n"), -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=00\n"), -EBADMSG);
-	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=41\nvalidator=41\n"), -EBADMSG);
+	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=41\nvalidator=41\n"),
+			 -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\n"), -EBADMSG);
 	assert_int_equal(decode_map_lines("size=10\nvalidator=\n"), -EBADMSG);
 	assert_int_equal(decode_map_lines("content=" KEY "\nsize=10\nvalidator=\nno sign\n"), -EBADMSG);

@@ -25,7 +25,7 @@ static void knows_what_is_held_and_where_the_gaps_are(void **state)
 	char found[100];
 
 	assert_int_equal(fstat(part_fd(p), &st), 0);
-	assert_int_equal(st.st_size, 100000); /* from the start, for sendfile */
+	assert_int_equal(st.st_size, 100000);      /* from the start, for sendfile */
 	assert_int_equal(part_held_from(p, 0), 0); /* allocated is not held */
 	assert_int_equal(part_write(p, 1000, bytes + 1000, 500), 0);
 	assert_int_equal(part_write(p, 1500, bytes + 1500, 500), 0);
@@ -228,7 +228,7 @@ static void checkpoints_save_a_map_every_so_many_bytes(void **state)
 		assert_int_equal(part_checkpoint(p), 0);
 		assert_false(part_wants_checkpoint(p));
 	}
-	assert_int_equal(checkpoints, 4); /* one for 16 MiB */
+	assert_int_equal(checkpoints, 4);                        /* one for 16 MiB */
 	assert_int_equal(count_files(f, "incoming", ".map"), 1); /* one for 64 MiB */
 	part_drop(p);
 	assert_int_equal(part_checkpoint(p), 0);

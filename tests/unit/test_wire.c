@@ -4,19 +4,16 @@
  * the socket; then a server, to see that this version of the library does what the rules rely on: that it calls us, that
  * a widened send is counted right, that it can be suspended from within sendfile, that EBADF makes it close.
  */
-#include "fake_router.h"
+#include "fake_client.h"
 #include "server/priv.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <signal.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -36,7 +33,8 @@ static void set_up(struct bench *b, uint64_t file_bytes, uint64_t end)
 	*b = (struct bench){ .out_fd = memfd_create("out", MFD_CLOEXEC) };
 	b->exchange.conn = &b->conn;
 	b->exchange.aborted = ABORTED_NOT;
-	b->body = (struct body){ .exchange = &b->exchange, .fd = memfd_create("in", MFD_CLOEXEC), .end = end };
+	b->body =
+		(struct body){ .exchange = &b->exchange, .fd = memfd_create("in", MFD_CLOEXEC), .end = end };
 	assert_int_equal(ftruncate(b->body.fd, (off_t)file_bytes), 0);
 	assert_int_equal(wire_init(), 0);
 	wire_add_body(&b->body);
@@ -161,60 +159,11 @@ static void forgets_a_body_only_while_it_is_still_its_own(void **state)
 
 /* --- through the library --- */
 
-struct rig {
-	struct router *router;
-	struct metrics *metrics;
-	struct server *server;
-};
-
-static int start(void **state)
-{
-	static const char *const listen[] = { "127.0.0.1:0", NULL };
-	struct rig *rig = calloc(1, sizeof(*rig));
-	char *reason = NULL;
-	struct server_opts opts;
-
-	log_set_level(LOG_LEVEL_ERROR);
-	rig->router = fake_router_new();
-	rig->metrics = metrics_new();
-	opts = (struct server_opts){ .listen = listen, .threads = 2, .router = rig->router, .metrics = rig->metrics, .clock = &clock_system };
-	assert_int_equal(server_start(&opts, &rig->server, &reason), 0);
-	*state = rig;
-	return 0;
-}
-
-static int stop(void **state)
-{
-	struct rig *rig = *state;
-
-	server_free(rig->server);
-	assert_int_equal(fake_router_live(), 0);
-	metrics_free(rig->metrics);
-	fake_router_free(rig->router);
-	free(rig);
-	return 0;
-}
-
-static int dial(const struct rig *rig)
-{
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	struct timeval patience = { .tv_sec = 20 };
-	struct str host, port;
-	uint64_t number;
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	assert_true(str_cut(str_from(server_address(rig->server)), ':', &host, &port));
-	assert_int_equal(parse_u64(port, &number), 0);
-	a.sin_port = htons((uint16_t)number);
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	return fd;
-}
-
 static int ask(const struct rig *rig, const char *target)
 {
 	char text[512];
-	int fd = dial(rig), n = snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", target);
+	int fd = dial(rig), n = snprintf(text, sizeof(text),
+					 "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", target);
 
 	assert_int_equal(send(fd, text, (size_t)n, 0), n);
 	return fd;
@@ -275,11 +224,6 @@ static void sends_exactly_the_range_of_a_file(void **state)
 	assert_int_equal(read_body(ask(*state, "/blob/2097152?o=1&l=2097151"), 1), 2097151);
 }
 
-static uint64_t now_ms(void)
-{
-	return clock_mono_ms(&clock_system);
-}
-
 static void follows_a_growing_file_without_stalling(void **state)
 {
 	uint64_t began = now_ms();
@@ -298,7 +242,8 @@ static void feeds_many_from_growing_files(void **state)
 	int fds[16];
 
 	for (size_t i = 0; i < 16; i++)
-		fds[i] = ask(*state, i % 2 ? "/grow/2000000?step=70000&ms=1" : "/grow/2000000?step=300001&ms=3");
+		fds[i] = ask(*state,
+			     i % 2 ? "/grow/2000000?step=70000&ms=1" : "/grow/2000000?step=300001&ms=3");
 	for (size_t i = 0; i < 16; i++)
 		assert_int_equal(read_body(fds[i], 0), 2000000);
 }
@@ -318,10 +263,10 @@ static void stops_parked_bodies_with_the_server(void **state)
 		fds[i] = ask(*state, "/grow/3000000?step=10&ms=50");
 	(void)usleep(200000);
 	assert_int_equal(server_drain(((struct rig *)*state)->server, 50), 4);
-	(void)stop(state);
+	rig_free(*state);
 	for (size_t i = 0; i < 4; i++)
 		(void)close(fds[i]);
-	(void)start(state);
+	(void)rig_set_up_started(state);
 }
 
 int main(void)
@@ -334,13 +279,13 @@ int main(void)
 		cmocka_unit_test(tells_every_failure_as_ebadf),
 		cmocka_unit_test(lets_other_descriptors_through),
 		cmocka_unit_test(forgets_a_body_only_while_it_is_still_its_own),
-		cmocka_unit_test_setup_teardown(is_what_the_library_calls, start, stop),
-		cmocka_unit_test_setup_teardown(sends_a_large_file_in_few_calls, start, stop),
-		cmocka_unit_test_setup_teardown(sends_exactly_the_range_of_a_file, start, stop),
-		cmocka_unit_test_setup_teardown(follows_a_growing_file_without_stalling, start, stop),
-		cmocka_unit_test_setup_teardown(feeds_many_from_growing_files, start, stop),
-		cmocka_unit_test_setup_teardown(ends_a_broken_body_early_and_with_fin, start, stop),
-		cmocka_unit_test_setup_teardown(stops_parked_bodies_with_the_server, start, stop),
+		STARTED(is_what_the_library_calls),
+		STARTED(sends_a_large_file_in_few_calls),
+		STARTED(sends_exactly_the_range_of_a_file),
+		STARTED(follows_a_growing_file_without_stalling),
+		STARTED(feeds_many_from_growing_files),
+		STARTED(ends_a_broken_body_early_and_with_fin),
+		STARTED(stops_parked_bodies_with_the_server),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,7 +44,9 @@ struct upstream {
 static int bind_to_loopback(unsigned port, unsigned *ret_port)
 {
 	struct sockaddr_in in = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 	socklen_t len = sizeof(in);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -65,7 +67,7 @@ unsigned upstream_dead_port(void)
 	return port;
 }
 
-/* --- one request ------------------------------------------------------------------------------------------------ */
+/* --- one request ---------------------------------------------------------------------------------------- */
 
 static bool read_head(struct upstream_call *c)
 {
@@ -88,7 +90,8 @@ static void take_request_line(struct upstream_call *c)
 	const char *space = strchr(c->head, ' ');
 	const char *end = space ? strchr(space + 1, ' ') : NULL;
 
-	assert(space && end && (size_t)(space - c->head) < sizeof(c->method) && (size_t)(end - space) < sizeof(c->target));
+	assert(space && end && (size_t)(space - c->head) < sizeof(c->method) &&
+	       (size_t)(end - space) < sizeof(c->target));
 	memcpy(c->method, c->head, (size_t)(space - c->head));
 	memcpy(c->target, space + 1, (size_t)(end - space - 1));
 }
@@ -113,7 +116,8 @@ static void *run_connection(void *p)
 		}
 		free(c);
 	}
-	(void)shutdown(connection->fd, SHUT_RDWR); /* closed by the accepting thread, which knows the number is not reused */
+	/* closed by the accepting thread: the number must not be used again while it may be shut down */
+	(void)shutdown(connection->fd, SHUT_RDWR);
 	return NULL;
 }
 
@@ -195,7 +199,7 @@ unsigned upstream_connections(struct upstream *u)
 	return atomic_load(&u->connections);
 }
 
-/* --- what a script says ----------------------------------------------------------------------------------------- */
+/* --- what a script says --------------------------------------------------------------------------------- */
 
 bool upstream_send(struct upstream_call *c, const void *bytes, size_t len)
 {
@@ -229,8 +233,8 @@ bool upstream_say(struct upstream_call *c, const char *format, ...)
 
 void upstream_reply(struct upstream_call *c, int status, const char *fields, const char *body)
 {
-	(void)upstream_say(c, "HTTP/1.1 %d X\r\n%sContent-Length: %zu\r\n\r\n%s", status, fields, strlen(body),
-			   strcmp(c->method, "HEAD") == 0 ? "" : body);
+	(void)upstream_say(c, "HTTP/1.1 %d X\r\n%sContent-Length: %zu\r\n\r\n%s", status, fields,
+			   strlen(body), strcmp(c->method, "HEAD") == 0 ? "" : body);
 }
 
 const char *upstream_field(const struct upstream_call *c, const char *name)
@@ -316,6 +320,7 @@ void upstream_reset(struct upstream_call *c)
 	struct sockaddr unconnect = { .sa_family = AF_UNSPEC };
 
 	(void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	(void)connect(c->fd, &unconnect, sizeof(unconnect)); /* sends the RST without giving the descriptor up */
+	/* sends the RST without giving the descriptor up */
+	(void)connect(c->fd, &unconnect, sizeof(unconnect));
 	c->close = true;
 }

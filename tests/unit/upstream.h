@@ -16,8 +16,8 @@ struct upstream_call {
 	int fd;
 	char method[16];
 	char target[2048];
-	char head[8192];   /* all of it */
-	bool close;        /* set it: the connection ends after this answer */
+	char head[8192]; /* all of it */
+	bool close;      /* set it: the connection ends after this answer */
 };
 typedef void (*upstream_answer)(void *ctx, struct upstream_call *call);
 
