@@ -220,7 +220,6 @@ static int start_fetch(struct house *h)
 
 static void start_middle(struct house *h)
 {
-	const struct config *c = h->config;
 	uint8_t key[32];
 
 	h->work = work_new(WORK_THREADS, "work");
@@ -238,14 +237,8 @@ static void start_middle(struct house *h)
 							 .on_checkpoint = on_checkpoint,
 							 .ctx = h });
 	store_subject_key(h->store, key);
-	h->auth = auth_new(&(struct auth_opts){ .index = h->index,
-						.key = key,
-						.offline_access = c->offline_access,
-						.offline_grace_ms = c->offline_grace,
-						.grant_ttl_ms = c->hub_grant_ttl,
-						.public_ttl_ms = c->hub_public_ttl,
-						.deny_ttl_ms = c->hub_deny_ttl,
-						.clock = h->clock });
+	h->auth = auth_new(&(struct auth_opts){ .index = h->index, .key = key, .clock = h->clock });
+	secret_wipe(key, sizeof(key));
 }
 
 static void start_handlers(struct house *h)
@@ -261,8 +254,6 @@ static void start_handlers(struct house *h)
 					     .index = h->index,
 					     .metrics = h->metrics,
 					     .clock = h->clock,
-					     .name_ttl_ms = c->hub_revision_ttl,
-					     .doc_ttl_ms = c->hub_metadata_ttl,
 					     .on_corrupt = on_corrupt,
 					     .ctx = h });
 	h->admin = admin_new(&(struct admin_opts){ .metrics = h->metrics,
@@ -309,6 +300,17 @@ static int start_server(struct house *h)
 	return r < 0 ? say(EX_UNAVAILABLE, "%s", reason ? reason : log_errno_name(r)) : 0;
 }
 
+void house_set_options(struct house *h, const struct config *c)
+{
+	log_set_level(c->log_level);
+	auth_set_rules(h->auth, &(struct auth_rules){ .offline_access = c->offline_access,
+						      .offline_grace_ms = c->offline_grace,
+						      .grant_ttl_ms = c->hub_grant_ttl,
+						      .public_ttl_ms = c->hub_public_ttl,
+						      .deny_ttl_ms = c->hub_deny_ttl });
+	hub_set_times(h->hub, c->hub_revision_ttl, c->hub_metadata_ttl);
+}
+
 static int start(struct house *h)
 {
 	int r = open_store(h);
@@ -320,6 +322,7 @@ static int start(struct house *h)
 	if (r == 0) {
 		start_middle(h);
 		start_handlers(h);
+		house_set_options(h, h->config);
 		r = start_server(h);
 	}
 	return r;

@@ -21,6 +21,8 @@ int say(int exit_code, const char *format, ...) __attribute__((format(printf, 2,
 int house_start(const struct config *config, struct house **ret_house);
 /* "127.0.0.1:8090"; borrowed. */
 const char *house_address(const struct house *h);
+/* Takes over what may change while running (the rows of options.def with reload = 1). */
+void house_set_options(struct house *h, const struct config *config);
 /* Do all loops turn? */
 bool house_is_alive(struct house *h);
 /* Running answers go on up to drain_ms; then everything ends. */

@@ -41,22 +41,28 @@ static int block_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-static void reload(struct config *config, const struct config_source *source)
+/*
+ * All or nothing: with one error in the new configuration everything stays as it is. *latest is replaced; the one that we
+ * started with lives on, since the rooms hold on to it.
+ */
+static void reload(struct house *h, const struct config *started_with, struct config **latest,
+		   const struct config_source *source)
 {
-	struct config *fresh;
-	SCOPED_BUF errors;
+	struct config *next;
+	SCOPED_BUF text;
 
-	buf_init(&errors, 65536);
+	buf_init(&text, 65536);
 	notify_reloading();
-	if (config_load(source, &fresh, &errors) < 0) {
-		log_error("main", "the new configuration is not used", LOG_STR("errors", buf_str(&errors)),
-			  LOG_END);
+	if (config_load(source, &next, &text) < 0) {
+		log_error("main", "the new configuration is not used", LOG_STR("errors", buf_str(&text)), LOG_END);
 	} else {
-		log_set_level(fresh->log_level);
-		config->log_level = fresh->log_level;
-		config->server_drain_timeout = fresh->server_drain_timeout;
-		config_free(fresh);
+		house_set_options(h, next);
+		if (config_changes_for_restart(started_with, next, &text) > 0)
+			log_warning("main", "some changed options take effect with the next start only",
+				    LOG_STR("options", buf_str(&text)), LOG_END);
 		log_info("main", "reloaded", LOG_END);
+		config_free(*latest);
+		*latest = next;
 	}
 	notify_ready("serving");
 }
@@ -70,8 +76,9 @@ static bool wait_for_signal(int signals)
 	return poll(&fd, 1, interval_ms ? (int)interval_ms : -1) > 0;
 }
 
-/* Waits for the signal to stop, and tells the service manager that all is well meanwhile. */
-static void serve(struct house *h, struct config *config, const struct config_source *source, int signals)
+/* Until the signal to stop; tells the service manager that all is well meanwhile. */
+static void serve(struct house *h, const struct config *started_with, struct config **latest,
+		  const struct config_source *source, int signals)
 {
 	for (;;) {
 		struct signalfd_siginfo info;
@@ -81,7 +88,7 @@ static void serve(struct house *h, struct config *config, const struct config_so
 				continue;
 			if (info.ssi_signo != SIGHUP)
 				return;
-			reload(config, source);
+			reload(h, started_with, latest, source);
 		}
 		if (house_is_alive(h))
 			notify_alive();
@@ -98,8 +105,9 @@ static void greet(const char *address)
 	(void)fflush(stdout);
 }
 
-static int run(struct config *config, const struct config_source *source)
+static int run(const struct config *config, const struct config_source *source)
 {
+	struct config *latest = NULL;
 	struct house *h = NULL;
 	int signals = block_signals(), r;
 
@@ -109,9 +117,10 @@ static int run(struct config *config, const struct config_source *source)
 	if (r == 0) {
 		greet(house_address(h));
 		notify_ready("serving");
-		serve(h, config, source, signals);
+		serve(h, config, &latest, source, signals);
 		notify_stopping("finishing running answers");
-		house_stop(h, config->server_drain_timeout);
+		house_stop(h, (latest ? latest : config)->server_drain_timeout);
+		config_free(latest);
 	}
 	(void)close(signals);
 	return r;

@@ -18,14 +18,18 @@ struct auth *auth_new(const struct auth_opts *opts)
 
 	a->index = opts->index;
 	memcpy(a->key, opts->key, sizeof(a->key));
-	a->offline_access = opts->offline_access;
-	a->offline_grace_ms = opts->offline_grace_ms;
-	a->grant_ttl_ms = opts->grant_ttl_ms;
-	a->public_ttl_ms = opts->public_ttl_ms;
-	a->deny_ttl_ms = opts->deny_ttl_ms;
 	a->clock = opts->clock;
 	refusals_init(&a->refusals);
 	return a;
+}
+
+void auth_set_rules(struct auth *a, const struct auth_rules *rules)
+{
+	a->offline_access = rules->offline_access;
+	a->offline_grace_ms = rules->offline_grace_ms;
+	a->grant_ttl_ms = rules->grant_ttl_ms;
+	a->public_ttl_ms = rules->public_ttl_ms;
+	a->deny_ttl_ms = rules->deny_ttl_ms;
 }
 
 void auth_free(struct auth *a)

@@ -23,12 +23,17 @@ struct auth;
 struct auth_opts {
 	struct index *index; /* borrowed, outlives auth */
 	const uint8_t *key;  /* 32 bytes, copied */
+	const struct clock *clock;
+};
+/* How long what upstream said is believed; milliseconds. */
+struct auth_rules {
 	enum offline_access offline_access;
 	uint64_t offline_grace_ms, grant_ttl_ms, public_ttl_ms, deny_ttl_ms;
-	const struct clock *clock;
 };
 struct auth *auth_new(const struct auth_opts *opts);
 void auth_free(struct auth *a);
+/* Must be called before the first question, and may be again at any time. */
+void auth_set_rules(struct auth *a, const struct auth_rules *rules);
 
 /* Who asks. Lives as long as its request. */
 struct subject {

@@ -23,8 +23,9 @@ struct refusals {
 struct auth {
 	struct index *index; /* borrowed from main */
 	uint8_t key[SUBJECT_KEY_BYTES];
-	enum offline_access offline_access;
-	uint64_t offline_grace_ms, grant_ttl_ms, public_ttl_ms, deny_ttl_ms;
+	/* may change while others read them: each is right by itself */
+	_Atomic enum offline_access offline_access;
+	_Atomic uint64_t offline_grace_ms, grant_ttl_ms, public_ttl_ms, deny_ttl_ms;
 	const struct clock *clock;
 	struct refusals refusals;
 };

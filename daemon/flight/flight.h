@@ -75,7 +75,7 @@ DEFINE_SCOPE(struct reader *, reader_free);
  * -ENOSPC it can not
  * be kept: stream it (relay); -EHOSTUNREACH, -ETIMEDOUT, -EBUSY (429), -EBADMSG (wrong answer), -EACCES
  * (upstream refused
- * this token; see reader_refusal()), -ENOENT (upstream says gone).
+ * this token; see reader_upstream_status()), -ENOENT (upstream says gone).
  */
 int reader_started(struct reader *r);
 /* Status that upstream gave with -EACCES, -ENOENT or -EBUSY; 0 if none. */

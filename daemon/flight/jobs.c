@@ -164,8 +164,12 @@ static void run_open(struct flight *fl)
 		return;
 	}
 	fd = fcntl(part_fd(part), F_DUPFD_CLOEXEC, 0);
-	if (fd < 0)
-		end_without_store(fl, -errno);
+	if (fd < 0) {
+		r = -errno;
+		part_unref(part);
+		end_without_store(fl, r);
+		return;
+	}
 	adopt_part(fl, part, fd);
 }
 

@@ -258,7 +258,7 @@ int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *rout
 {
 	bool is_down = fetch_is_down(h->opts.fetch);
 	struct freshness_facts facts = { .now = clock_wall_s(h->opts.clock),
-					 .ttl_ms = h->opts.name_ttl_ms,
+					 .ttl_ms = h->name_ttl_ms,
 					 .upstream_is_down = is_down };
 	int error;
 
@@ -271,7 +271,7 @@ int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *rout
 		index_find_name(h->opts.index, repo, route->revision, ret_commit, &facts.checked_at) == 0;
 	if (facts.is_held && policy_freshness(&facts) == FRESH_USE)
 		return 0;
-	error = hub_serve_info(h, q, route, h->opts.name_ttl_ms, STR(""), r);
+	error = hub_serve_info(h, q, route, h->name_ttl_ms, STR(""), r);
 	if (error == -EAGAIN)
 		return -EAGAIN;
 	/* the document itself is not wanted, only what it taught */

@@ -17,6 +17,12 @@ struct hub *hub_new(const struct hub_opts *opts)
 	return h;
 }
 
+void hub_set_times(struct hub *h, uint64_t name_ttl_ms, uint64_t doc_ttl_ms)
+{
+	h->name_ttl_ms = name_ttl_ms;
+	h->doc_ttl_ms = doc_ttl_ms;
+}
+
 void hub_free(struct hub *h)
 {
 	if (!h)

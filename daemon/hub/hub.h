@@ -25,16 +25,18 @@ struct hub_opts {
 	struct index *index;
 	struct metrics *metrics;
 	const struct clock *clock;
-	uint64_t name_ttl_ms;     /* how long a branch is believed: hub.revision-ttl */
-	uint64_t doc_ttl_ms;      /* mutable API documents: hub.metadata-ttl */
-	uint64_t negative_ttl_ms; /* "no such entry" on a branch */
 	/* A stored blob turned out bad. */
 	void (*on_corrupt)(void *ctx, const struct digest *sha256);
-	/* Documents are stored on a work thread; returns 0 or -errno. */
 	void *ctx;
 };
 struct hub *hub_new(const struct hub_opts *opts);
 void hub_free(struct hub *h);
+/*
+ * name_ttl_ms  how long a branch is believed to stand on its commit
+ * doc_ttl_ms   how long a mutable API document is given without asking
+ * Must be called before the first request, and may be again at any time.
+ */
+void hub_set_times(struct hub *h, uint64_t name_ttl_ms, uint64_t doc_ttl_ms);
 
 /* What the router found in the path. Strings are decoded once, borrowed from the call's scratch. */
 struct hub_route {

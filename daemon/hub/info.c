@@ -98,10 +98,10 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 
 int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
-	return hub_serve_info(h, q, route, h->opts.doc_ttl_ms, q->query, r);
+	return hub_serve_info(h, q, route, h->doc_ttl_ms, q->query, r);
 }
 
 int hub_revision_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
-	return hub_serve_info(h, q, route, h->opts.name_ttl_ms, q->query, r);
+	return hub_serve_info(h, q, route, h->name_ttl_ms, q->query, r);
 }

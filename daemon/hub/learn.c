@@ -172,14 +172,21 @@ int lesson_of_resolve(void *ctx, const struct answer *a)
 	return 0;
 }
 
-/* Does the pointer that git holds for an LFS file have the id that stands beside it (hub-protocol C06)? */
-static bool is_pointer_id(const struct content_id *content, struct str git_id)
+/*
+ * Does an LFS entry contradict itself (hub-protocol C06)? Its git id is that of the pointer, whose text follows from digest and
+ * size. A pointer of another length was written by other rules and says nothing.
+ */
+static bool contradicts_itself(const struct json *item, const struct json *lfs, const struct content_id *content)
 {
+	struct str oid = json_string(json_get(item, "oid"));
 	char id[POINTER_ID_TEXT];
+	uint64_t pointer_bytes;
 	SCOPED_BUF text;
 
 	pointer_text(content, &text, id);
-	return str_eq(git_id, str_from(id));
+	if (oid.len == 0 || (json_u64(json_get(lfs, "pointerSize"), &pointer_bytes) == 0 && pointer_bytes != buf_str(&text).len))
+		return false;
+	return !str_eq(oid, str_from(id));
 }
 
 int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
@@ -201,9 +208,8 @@ int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEX
 		return -EPROTO;
 	if ((content.kind == CONTENT_LFS) != json_is_object(lfs))
 		return -EPROTO;
-	oid = json_string(json_get(item, "oid"));
-	if (content.kind == CONTENT_LFS && oid.len && !is_pointer_id(&content, oid))
-		return -EPROTO; /* the listing contradicts itself: neither half can be believed */
+	if (content.kind == CONTENT_LFS && contradicts_itself(item, lfs, &content))
+		return -EPROTO;
 	learn_entry(h, repo, commit, path, &content, at);
 	return 0;
 }

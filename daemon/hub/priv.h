@@ -27,6 +27,7 @@ struct pins {
 
 struct hub {
 	struct hub_opts opts;
+	_Atomic uint64_t name_ttl_ms, doc_ttl_ms;
 	struct pins names;    /* client, subject, repo, revision -> commit */
 	struct pins promises; /* content id -> "" : announced by HEAD while not yet held */
 	struct pins chains;   /* document keys of tree pages whose predecessors are all known */

@@ -36,7 +36,7 @@ int hub_refs(struct hub *h, struct request *q, const struct hub_route *route, st
 {
 	SCOPED_BUF canonical, key, target;
 	struct doc_spec spec = {
-		.class = ENDPOINT_API, .method = "GET", .ttl_ms = h->opts.name_ttl_ms, .teach = teach_refs
+		.class = ENDPOINT_API, .method = "GET", .ttl_ms = h->name_ttl_ms, .teach = teach_refs
 	};
 
 	hub_note(q, route);

@@ -62,7 +62,7 @@ static struct name_state look_up_name(struct hub *h, const struct request *q, co
 {
 	struct name_state s = { .checked_at = clock_wall_s(h->opts.clock) };
 	struct freshness_facts facts = { .now = s.checked_at,
-					 .ttl_ms = h->opts.name_ttl_ms,
+					 .ttl_ms = h->name_ttl_ms,
 					 .upstream_is_down = is_down };
 	enum freshness fresh;
 

@@ -26,7 +26,6 @@ WORDS(code, "200", "204", "206", "301", "302", "303", "304", "307", "308", "400"
 WORDS(source, "cache", "fill", "upstream", "own");
 WORDS(reason, "head", "timeout", "limit", "host");
 WORDS(side, "client", "upstream");
-WORDS(kind, "blob", "document", "entry");
 WORDS(outcome, "stored", "failed", "corrupt", "abandoned");
 WORDS(found_by, "fill", "read", "scrub");
 WORDS(level, "error", "warning", "info", "debug");
@@ -40,7 +39,6 @@ static const struct label_set set_route_method_code = {
 };
 static const struct label_set set_route_result = { { LABEL("route", route), LABEL("result", result) }, 2 };
 static const struct label_set set_route_source = { { LABEL("route", route), LABEL("source", source) }, 2 };
-static const struct label_set set_kind_result = { { LABEL("kind", kind), LABEL("result", result) }, 2 };
 static const struct label_set set_reason = { { LABEL("reason", reason) }, 1 };
 static const struct label_set set_side = { { LABEL("side", side) }, 1 };
 static const struct label_set set_outcome = { { LABEL("outcome", outcome) }, 1 };

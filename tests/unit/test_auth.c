@@ -51,12 +51,12 @@ static int set_up(void **state)
 			       &f->index, &reason) >= 0);
 	f->auth = auth_new(&(struct auth_opts){ .index = f->index,
 						.key = (const uint8_t *)"0123456789abcdef0123456789abcdef",
-						.offline_access = OFFLINE_GRANTS,
-						.offline_grace_ms = 7 * 86400 * 1000ULL,
-						.grant_ttl_ms = TTL_S * 1000,
-						.public_ttl_ms = 900 * 1000,
-						.deny_ttl_ms = 30 * 1000,
 						.clock = &f->clock });
+	auth_set_rules(f->auth, &(struct auth_rules){ .offline_access = OFFLINE_GRANTS,
+						      .offline_grace_ms = 7 * 86400 * 1000ULL,
+						      .grant_ttl_ms = TTL_S * 1000,
+						      .public_ttl_ms = 900 * 1000,
+						      .deny_ttl_ms = 30 * 1000 });
 	*state = f;
 	return 0;
 }

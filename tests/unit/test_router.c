@@ -86,9 +86,9 @@ static void decodes_each_name_once(void **state)
 	assert_parts(RESOLVE, "/acme/pub/resolve/main/%C3%A9", "models/acme/pub", "main", "\xc3\xa9");
 }
 
-static void lets_a_repo_be_called_like_a_verb(void **state)
+static void reads_an_id_as_short_as_possible(void **state)
 {
-	assert_parts(RESOLVE, "/acme/resolve/resolve/main/x", "models/acme/resolve", "main", "x");
+	assert_parts(RESOLVE, "/acme/resolve/resolve/main/x", "models/acme", "resolve", "main/x");
 	assert_no_match(RESOLVE, "/api/models/resolve/main/x");
 	assert_no_match(RESOLVE, "/acme/pub/resolve/main");
 	assert_no_match(RESOLVE, "/acme/pub/resolve/main/");
@@ -210,7 +210,7 @@ int main(void)
 		cmocka_unit_test(finds_repo_revision_and_path_of_each_kind),
 		cmocka_unit_test(takes_refs_encoded_and_in_three_segments),
 		cmocka_unit_test(decodes_each_name_once),
-		cmocka_unit_test(lets_a_repo_be_called_like_a_verb),
+		cmocka_unit_test(reads_an_id_as_short_as_possible),
 		cmocka_unit_test(tells_one_segment_ids_from_two),
 		cmocka_unit_test(refuses_paths_with_two_spellings),
 		cmocka_unit_test(refuses_too_many_segments),
