@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """demo - the README's first minute: a real model, the stock client, online and with upstream stopped.
 
 Starts a Hub double that holds a sentence-embedding model (the one that the tests install; without it, a file of the same size

@@ -189,7 +189,7 @@ static bool contradicts_itself(const struct json *item, const struct json *lfs, 
 	return !str_eq(oid, str_from(id));
 }
 
-int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
+static int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
 		    int64_t at)
 {
 	struct str type = json_string(json_get(item, "type")), path = json_string(json_get(item, "path"));
@@ -211,6 +211,19 @@ int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEX
 	if (content.kind == CONTENT_LFS && contradicts_itself(item, lfs, &content))
 		return -EPROTO;
 	learn_entry(h, repo, commit, path, &content, at);
+	return 0;
+}
+
+int learn_tree_items(struct lesson *l, const struct answer *a, const struct json *json)
+{
+	if (!json_is_array(json))
+		return -EPROTO;
+	for (const struct json *item = json_first(json); item; item = json_next(item)) {
+		int r = learn_tree_item(l->hub, str_from(l->repo), l->commit, item, a->asked_at);
+
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 

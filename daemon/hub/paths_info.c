@@ -14,15 +14,7 @@
 
 static int teach_paths(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
 {
-	if (!json_is_array(json))
-		return -EPROTO;
-	for (const struct json *item = json_first(json); item; item = json_next(item)) {
-		int r = learn_tree_item(l->hub, str_from(l->repo), l->commit, item, a->asked_at);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return learn_tree_items(l, a, json);
 }
 
 static void question_digest(struct str type, struct str body, char ret_text[2 * SHA256_BYTES + 1])

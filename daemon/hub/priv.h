@@ -104,9 +104,8 @@ void learn_name(struct hub *h, struct str repo, struct str revision, struct str 
 void learn_alias(struct hub *h, struct str asked, struct str canonical, int64_t at);
 void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], struct str path,
 		 const struct content_id *content, int64_t at);
-/* One element of a tree or paths-info answer; directories are skipped. -EPROTO malformed. */
-int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
-		    int64_t at);
+/* The entries of a tree or paths-info answer; directories are skipped. -EPROTO: malformed, or it contradicts itself. */
+int learn_tree_items(struct lesson *l, const struct answer *a, const struct json *json);
 
 /* --- doc.c: documents --- */
 struct doc_spec {

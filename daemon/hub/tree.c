@@ -69,16 +69,11 @@ static void follow_chain(struct lesson *l, const struct answer *a, const struct 
 
 static int teach_tree(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
 {
-	if (!json_is_array(json))
-		return -EPROTO;
-	for (const struct json *item = json_first(json); item; item = json_next(item)) {
-		int r = learn_tree_item(l->hub, str_from(l->repo), l->commit, item, a->asked_at);
+	int r = learn_tree_items(l, a, json);
 
-		if (r < 0)
-			return r;
-	}
-	follow_chain(l, a, doc);
-	return 0;
+	if (r == 0)
+		follow_chain(l, a, doc);
+	return r;
 }
 
 int hub_tree(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)

@@ -148,7 +148,11 @@ void reply_upstream_error(struct reply *r, enum endpoint_class class, const stru
 	struct str code = headers_get(&answer->last, STR("X-Error-Code"));
 	struct str message = headers_get(&answer->last, STR("X-Error-Message"));
 
-	reply_text(r, answer->status, NULL, buf_str(&answer->body));
+	/* a HEAD was asked: its answer has no words for a GET but those in the message */
+	if (buf_str(&answer->body).len == 0 && message.len)
+		set_body(r, class, answer->status, message);
+	else
+		reply_text(r, answer->status, NULL, buf_str(&answer->body));
 	reply_copy_allowed(&r->headers, &answer->last);
 	/* validators and ranges of an error page would be taken for the file's */
 	headers_remove(&r->headers, STR("ETag"));

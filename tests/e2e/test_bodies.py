@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies while they are fetched: shared, cut, stalled, wrong, abandoned (hub-protocol 10.2: B08, B09, B13 to B20, B22)."""
+import time
+
+import pytest
+
+from facts import (CONFIG, MIB, MODEL, MODEL_BYTES, add_large, all_bytes, assert_file_head, assert_no_clean_end, assert_whole, bytes_of,
+                   file_of, resolve_calls)
+from harness import SLOW, wait_for
+from hubdouble import LFS
+from together import Background, all_at_once
+from wire import fields
+
+
+def cdn_gets(hub):
+    return [c for c in hub.calls("cdn") if c["method"] == "GET"]
+
+
+def test_B08_sixteen_ranges_of_a_cold_file(hub, cache):
+    url, file = add_large(hub, 64 * MIB)
+    hub.rate("cdn", 32 * MIB)
+    step = file.size // 16
+    began = time.monotonic()
+
+    def part(i):
+        return lambda: cache.get(url, Range=f"bytes={i * step}-{(i + 1) * step - 1 if i < 15 else file.size}")
+    answers = all_at_once(*[part(i) for i in range(16)])
+    for i, answer in enumerate(answers):
+        assert answer.status == 206 and answer.body == file.source.read(i * step, step), f"part {i}"
+    assert max(a.t_first for a in answers) - began < 1.5 * SLOW, "a part waited for bytes before it"
+    assert hub.body_bytes("cdn") <= 1.05 * file.size
+
+
+def test_B09_resume_beyond_the_fill(hub, cache):
+    url, file = add_large(hub, 16 * MIB, seed=22)
+    hub.rate("cdn", 8 * MIB)
+    first = Background(lambda: cache.get(url))
+    wait_for(lambda: hub.body_bytes("cdn") > MIB)
+    second = cache.get(url, Range=f"bytes={8 * MIB}-")
+    assert second.status == 206 and second.body == file.source.read(8 * MIB)
+    assert first.result().body == file.source.read()
+    assert hub.body_bytes("cdn") <= 1.1 * file.size
+
+
+def test_B13_cut_upstream_is_one_body_for_the_client(hub, cache):
+    rule = hub.rule("cdn", cut_after="50%", times=1)
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+    assert rule.hits == 1
+    first, second = cdn_gets(hub)
+    assert second["range"] and second["range"].startswith(f"bytes={MODEL_BYTES // 2}-"), "not resumed where it broke"
+    assert hub.body_bytes("cdn") == MODEL_BYTES
+
+
+@pytest.mark.parametrize("positions", [[1], ["90%"], [-1], ["20%", "50%", "50%"]])
+def test_B13_cut_anywhere_and_often(hub, cache, positions):
+    for n, where in enumerate(positions, 1):
+        hub.rule("cdn", nth=n, cut_after=where)
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+    assert hub.body_bytes("cdn") == MODEL_BYTES
+
+
+def test_B13_reset_upstream(hub, cache):
+    hub.rule("cdn", reset_after="50%", times=1)
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+
+
+def test_B13_cut_of_a_regular_file(hub, cache):
+    hub.rule("hub", path="resolve-cache.*README", method="GET", cut_after="50%", times=1)
+    assert_whole(cache.get("/acme/pub/resolve/main/README.md"), hub, "README.md")
+
+
+def test_B14_stall_then_on(hub, cache):
+    hub.rule("cdn", stall_after="50%", stall_for=8, times=1)
+    with cache.connect(timeout=10 * SLOW) as conn:   # ten seconds without a byte is where the Python client reconnects
+        conn.request("GET", MODEL)
+        answer = conn.read()
+    if not answer.complete:
+        rest = cache.get(MODEL, Range=f"bytes={answer.received}-")
+        assert answer.partial + rest.body == bytes_of(hub, "model.safetensors")
+    else:
+        assert_whole(answer, hub, "model.safetensors")
+    assert all_bytes(hub) <= 1.05 * MODEL_BYTES
+
+
+def test_B15_failing_for_good_in_the_middle(hub, cache):
+    hub.rule("cdn", cut_after="50%", times=1)
+    cut = hub.rule("cdn", nth=[2, 3, 4, 5, 6, 7], close="reset")
+    answer = cache.get(MODEL, timeout=60)
+    assert answer.status == 200 and answer.end == "fin", answer
+    assert answer.partial == bytes_of(hub, "model.safetensors")[:answer.received]
+    assert answer.received <= MODEL_BYTES // 2
+    assert not cache.blobs() and cache.parts(), "the part was not kept, or taken for whole"
+    cut.remove()
+    sent = hub.body_bytes("cdn")
+    assert_whole(wait_for(lambda: (a := cache.get(MODEL)).status == 200 and a, 40), hub, "model.safetensors")
+    assert hub.body_bytes("cdn") - sent <= MODEL_BYTES // 2 + 65536, "the part was not resumed"
+
+
+def test_B16_a_head_is_a_promise(hub, cache):
+    assert cache.head(MODEL).status == 200
+    hub.kill()
+    answer = cache.get(MODEL)
+    if answer.status:
+        assert answer.status in (200, 206), f"an error body after a good HEAD: {answer}"
+    assert_no_clean_end(answer)
+
+
+def test_B16_blob_gone_after_head(hub, cache):
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+    assert cache.head(MODEL).status == 200
+    hub.kill()
+    for path in cache.blobs().values():
+        path.unlink()
+    cache.expect("error")
+    answer = cache.get(MODEL)
+    assert answer.status in (0, 200, 206), f"an error body after a good HEAD: {answer}"
+    if answer.complete:   # it still had the file open
+        assert answer.body == bytes_of(hub, "model.safetensors")
+
+
+@pytest.mark.parametrize("path", ["model.safetensors", "config.json", "README.md"])
+def test_B17_wrong_bytes_are_never_kept(hub, cache, path):
+    url, file = f"/acme/pub/resolve/main/{path}", file_of(hub, path)
+    rule = hub.rule("any", method="GET", path="xet-bridge|resolve-cache", wrong_bytes="50%")
+    answer = cache.expect("error").get(url, timeout=60)
+    if answer.complete:
+        assert answer.status == 502 and answer["Retry-After"] is not None, answer
+    else:
+        assert answer.end in ("fin", "rst") and answer.received < file.size
+    assert not cache.blobs()
+    assert cache.metric("hfcache_fills_total", outcome="corrupt") >= 1, "no counter says so"
+    rule.remove()
+    assert_whole(cache.get(url), hub, path)
+    hub.kill()
+    assert_whole(cache.get(url), hub, path)
+
+
+def test_B17_wrong_only_once_is_made_good(hub, cache):
+    hub.rule("cdn", wrong_bytes=-10, times=1)
+    first = cache.expect("error").get(MODEL, timeout=60)
+    if first.complete and first.status == 200:
+        assert first.body == bytes_of(hub, "model.safetensors")
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+
+
+def test_B17_all_readers_of_a_wrong_fill_are_stopped(hub, cache):
+    url, file = add_large(hub, 8 * MIB, seed=23)
+    hub.rate("cdn", 16 * MIB)
+    hub.rule("cdn", wrong_bytes="10%")
+    cache.expect("error")
+    for answer in all_at_once(*[lambda: cache.get(url, timeout=60)] * 4):
+        assert not (answer.complete and answer.status == 200), f"wrong bytes ended cleanly: {answer}"
+    assert not cache.blobs()
+
+
+def test_B18_signature_expires_in_the_middle(hub, cache):
+    hub.rule("cdn", nth=1, cut_after="50%")
+    hub.rule("cdn", nth=2, expire_signature=True)
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+    assert len([c for c in resolve_calls(hub, "model.safetensors") if c["method"] == "GET"]) >= 2, "no new address was asked for"
+    assert hub.body_bytes("cdn") <= MODEL_BYTES + 1000
+    ranges = [c["range"] for c in cdn_gets(hub)]
+    assert ranges[-1] and ranges[-1].startswith(f"bytes={MODEL_BYTES // 2}-")
+
+
+def test_B19_same_bytes_in_two_repos_move_once(hub, cache):
+    data = bytes_of(hub, "model.safetensors")
+    hub.content.add_repo("dataset", "acme/copy").commit({"data.bin": LFS(data)})
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+    sent = all_bytes(hub)
+    assert_whole(cache.get("/datasets/acme/copy/resolve/main/data.bin"), hub, "data.bin", "acme/copy", kind="dataset")
+    assert all_bytes(hub) == sent and len(cache.blobs()) == 1
+
+
+def test_B20_others_go_on_when_one_leaves(hub, cache):
+    url, file = add_large(hub, 16 * MIB, seed=22)
+    hub.rate("cdn", 16 * MIB)
+    other = Background(lambda: cache.get(url))
+    with cache.connect() as conn:
+        conn.request("GET", url)
+        conn.body(conn.head(), most=2 * MIB)
+        conn.reset()
+    assert other.result().body == file.source.read()
+    assert hub.body_bytes("cdn") <= 1.02 * file.size
+
+
+def test_B20_the_first_one_leaves(hub, cache):
+    url, file = add_large(hub, 16 * MIB, seed=22)
+    hub.rate("cdn", 16 * MIB)
+    with cache.connect() as conn:
+        conn.request("GET", url)
+        conn.body(conn.head(), most=MIB)
+        other = Background(lambda: cache.get(url))
+        wait_for(lambda: hub.body_bytes("cdn") > 3 * MIB)
+        conn.reset()
+        assert other.result().body == file.source.read()
+    assert hub.body_bytes("cdn") <= 1.02 * file.size
+
+
+def test_B22_a_client_that_only_wants_the_head(hub, cache):
+    url, file = add_large(hub, 64 * MIB)
+    hub.rate("cdn", 4 * MIB)
+    with cache.connect(receive_buffer=16384) as conn:
+        conn.request("GET", url, fields(User_Agent="ollama/0.5"))
+        assert_file_head(conn.head(), hub, "weights.bin", "acme/large")
+    time.sleep(1.5)
+    assert hub.body_bytes("cdn") < MIB, "an abandoned GET pulled more than 1 MB"
+
+
+def test_small_file_head_then_get_moves_once(hub, cache):
+    assert_file_head(cache.head(CONFIG), hub, "config.json")
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+    assert all_bytes(hub) == file_of(hub, "config.json").size

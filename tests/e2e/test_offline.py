@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors, and what is said while upstream is away (hub-protocol 10.5, E01 to E15)."""
+import time
+
+import pytest
+
+from facts import (CONFIG, IGNORANCE, MODEL, PUB, assert_file_head, assert_ignorance, assert_whole, at_commit, bytes_of, commit_of,
+                   file_of, hit)
+from harness import SLOW
+
+MISSING = "/acme/pub/resolve/main/nothing.here"
+
+
+def assert_entry_not_found(answer, commit):
+    assert answer.status == 404 and answer["X-Error-Code"] == "EntryNotFound", answer
+    assert answer["X-Error-Message"] == "Entry not found" and answer["X-Repo-Commit"] == commit
+
+
+@pytest.mark.parametrize("ask", ["head", "get"])
+def test_E01_missing_file(hub, cache, ask):
+    commit = commit_of(hub).id
+    assert_entry_not_found(getattr(cache, ask)(MISSING), commit)
+    hub.reset_counters()
+    for _ in range(3):
+        assert_entry_not_found(cache.head(MISSING), commit)
+        assert_entry_not_found(cache.get(f"/acme/pub/resolve/{commit}/nothing.here"), commit)
+    assert not hub.calls(), "asked again for what is known to be absent"
+    assert b"Entry not found" in cache.get(MISSING).body
+
+
+@pytest.mark.parametrize("how", ["killed", "restarted", "offline"])
+def test_E02_missing_file_in_a_known_tree(hub, cache, how):
+    commit = commit_of(hub).id
+    assert cache.get(f"/api/models/acme/pub/tree/{commit}?recursive=true").status == 200
+    assert cache.get(CONFIG).status == 200
+    hub.kill()
+    if how != "killed":
+        cache.restart(hub_offline="yes" if how == "offline" else "no")
+    assert_entry_not_found(cache.head(f"/acme/pub/resolve/{commit}/nothing.here"), commit)
+    assert_entry_not_found(cache.get(MISSING), commit)
+
+
+def test_E03_bad_revision(hub, start):
+    cache = start(hub_revision_ttl="1s")
+    for target in ("/acme/pub/resolve/nobranch/config.json", "/api/models/acme/pub/revision/nobranch", "/api/models/acme/pub/tree/nobranch"):
+        answer = cache.get(target)
+        assert answer.status == 404 and answer["X-Error-Code"] == "RevisionNotFound", answer
+        assert answer["X-Error-Message"] == "Invalid rev id: nobranch" and answer["X-Repo-Commit"] is None
+    hub.content.repo(PUB).branch("nobranch")
+    time.sleep(1.2)
+    assert cache.get("/api/models/acme/pub/revision/nobranch").status == 200
+    assert_whole(cache.get("/acme/pub/resolve/nobranch/config.json"), hub, "config.json")
+
+
+def test_E04_the_code_that_http_clients_need(hub, cache, people):
+    for target in ("/acme/private/resolve/main/config.json", "/no/such/resolve/main/x", "/api/models/no/such",
+                   "/api/datasets/no/such/tree/main", "/api/models/acme/private/revision/main"):
+        answer = cache.get(target)
+        assert answer.status == 401 and answer["X-Error-Code"] == "RepoNotFound", answer
+        assert answer["X-Error-Message"] == "Invalid username or password."
+        bad = cache.get(target, people.nobody)
+        assert bad.status == 401 and bad["X-Error-Code"] is None, bad
+        assert bad["X-Error-Message"] == "Invalid credentials in Authorization header"
+    known = cache.get("/api/models/no/such", people.bob)
+    assert known.status == 404 and known["X-Error-Code"] == "RepoNotFound" and known["X-Error-Message"] == "Repository not found"
+
+
+def test_E05_gated_and_disabled_in_upstreams_words(hub, cache, people):
+    url = "/acme/gated/resolve/main/config.json"
+    for token, status, words in ((None, 401, "Please log in."), (people.nobody, 401, "Please log in."),
+                                 (people.bob, 403, "you are not in the authorized list")):
+        for ask in (cache.get, cache.head, cache.get):
+            answer = ask(url, token)
+            assert answer.status == status and answer["X-Error-Code"] == "GatedRepo", answer
+            assert words in answer["X-Error-Message"] and answer["X-Repo-Commit"] is None
+    for target in ("/acme/disabled/resolve/main/config.json", "/api/models/acme/disabled"):
+        answer = cache.get(target)
+        assert answer.status == 403 and answer["X-Error-Code"] is None
+        assert answer["X-Error-Message"] == "Access to this resource is disabled."
+
+
+def test_E06_known_but_not_stored(hub, cache):
+    commit = commit_of(hub).id
+    assert cache.get(f"/api/models/acme/pub/tree/{commit}?recursive=true").status == 200
+    assert cache.get(CONFIG).status == 200
+    hub.kill()
+    cache.until_known_down()
+    for target in (MODEL, at_commit(hub, "model.safetensors"), "/acme/pub/resolve/main/README.md"):
+        began = time.monotonic()
+        for answer in (cache.head(target), cache.get(target), cache.get(target, Range="bytes=0-0")):
+            assert_ignorance(answer)
+            assert answer["Retry-After"] == "0"
+        assert time.monotonic() - began < 10 * SLOW
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+
+
+def test_E07_unknown_names(hub, cache):
+    assert cache.get(CONFIG).status == 200
+    hub.kill()
+    for target in ("/no/such/resolve/main/x", "/acme/pub/resolve/nobranch/config.json", f"/acme/pub/resolve/{'1' * 40}/config.json",
+                   "/api/models/no/such", "/api/models/no/such/revision/main", "/api/models/acme/pub/revision/nobranch",
+                   "/api/models/no/such/tree/main", "/api/datasets/acme/pub", "/api/models?search=x"):
+        for answer in (cache.get(target), cache.head(target)):
+            assert_ignorance(answer)
+
+
+def test_E08_a_name_that_cannot_be_checked(hub, start):
+    cache = start(hub_revision_ttl="1s")
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+    hub.kill()
+    time.sleep(1.2)
+    answer = cache.get(CONFIG)
+    assert_whole(answer, hub, "config.json")
+    cache.restart()
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+    assert_file_head(cache.head(CONFIG), hub, "config.json")
+
+
+def test_E08_documents_too(hub, start):
+    cache = start(hub_revision_ttl="1s", hub_metadata_ttl="1s")
+    targets = ["/api/models/acme/pub", "/api/models/acme/pub/revision/main", "/api/models/acme/pub/refs",
+               "/api/models/acme/pub/tree/main?recursive=true"]
+    before = [cache.get(t).body for t in targets]
+    hub.kill()
+    time.sleep(1.2)
+    assert [cache.get(t).body for t in targets] == before
+    cache.restart()
+    assert [cache.get(t).body for t in targets] == before
+
+
+@pytest.mark.parametrize("mode", ["silent", "drop"])
+def test_E09_silence_is_answered_within_nine_seconds(hub, cache, mode):
+    hub.blackhole(mode=mode)
+    began = time.monotonic()
+    answer = cache.head(MODEL)
+    assert time.monotonic() - began < 9.5 * SLOW
+    assert_ignorance(answer)
+    assert answer.status == 504 or mode == "drop"
+
+
+def test_E09_what_is_held_is_served_at_once(hub, start):
+    cache = start(hub_revision_ttl="1s")
+    assert cache.get(CONFIG).status == 200
+    hub.blackhole(mode="silent")
+    began = time.monotonic()
+    assert_whole(cache.get(at_commit(hub, "config.json")), hub, "config.json")
+    assert time.monotonic() - began < 1 * SLOW
+    time.sleep(1.1)
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+    assert time.monotonic() - began < 11 * SLOW
+
+
+def test_E10_rate_limited(hub, cache):
+    assert cache.get(CONFIG).status == 200
+    hub.set_ratelimit("resolvers", left=0, enforce=True)
+    answer = cache.get(MODEL)
+    assert answer.status == 429, answer
+    assert "r=0" in (answer["RateLimit"] or "") or answer["Retry-After"]
+    assert answer["X-Error-Code"] is None and answer["X-Repo-Commit"] is None
+    asked = len(hub.calls("hub"))
+    for _ in range(5):
+        assert cache.get("/acme/pub/resolve/main/README.md").status == 429
+    assert len(hub.calls("hub")) - asked <= 1, "it went on calling"
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+
+
+@pytest.mark.parametrize("target", [CONFIG, MODEL, "/api/models/acme/pub", "/api/models/acme/pub/tree/main?recursive=true"])
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_E11_once_is_never_seen(hub, cache, target, status):
+    rule = hub.rule("hub", status=status, times=1)
+    answer = cache.get(target)
+    assert answer.status == 200 and rule.hits == 1, answer
+
+
+def test_E11_the_cdn_too(hub, cache):
+    hub.rule("cdn", status=503, times=1)
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+
+
+def test_E12_no_404_for_a_file_that_exists(hub, cache):
+    commit = commit_of(hub)
+    assert cache.get(f"/api/models/acme/pub/tree/{commit.id}?recursive=true").status == 200
+    hub.kill()
+    for path in commit.files:
+        for target in (at_commit(hub, path), f"/acme/pub/resolve/main/{path.replace('%', '%25').replace('?', '%3F').replace('#', '%23').replace(' ', '%20')}"):
+            answer = cache.head(target)
+            assert answer.status in IGNORANCE + (200,), answer
+            assert answer["X-Error-Code"] is None
+
+
+def test_E13_errors_of_head_have_no_body(hub, cache, people):
+    for target, token in ((MISSING, None), ("/no/such/resolve/main/x", None), ("/acme/gated/resolve/main/config.json", people.bob),
+                          ("/acme/pub/resolve/nobranch/x", None), ("/api/models/no/such", people.bob)):
+        get, head = cache.get(target, token), cache.head(target, token)
+        assert head.status == get.status and head["X-Error-Code"] == get["X-Error-Code"] and head["X-Error-Message"] == get["X-Error-Message"]
+        assert head["Content-Length"] in (get["Content-Length"], None)
+        with cache.connect() as conn:
+            conn.request("HEAD", target, [("Authorization", f"Bearer {token}")] if token else [])
+            conn.read()
+            assert_file_head(conn.ask("HEAD", CONFIG), hub, "config.json")   # nothing was left on the connection
+
+
+def test_E14_telemetry_is_quick(hub, cache):
+    hub.kill()
+    cache.head("/api/telemetry/x")   # whatever the first one has to find out
+    for target in ("/api/telemetry/hf_hub/examples", "/api/agent-harnesses"):
+        began = time.monotonic()
+        answer = cache.head(target) if "telemetry" in target else cache.get(target)
+        assert time.monotonic() - began < 0.1 * SLOW and answer.status in (200, 204) + IGNORANCE, answer
+    cache.restart(hub_offline="yes")
+    began = time.monotonic()
+    assert cache.head("/api/telemetry/hf_hub/examples").status < 505 and time.monotonic() - began < 0.1 * SLOW
+
+
+def test_E15_xet_tokens(hub, cache, people):
+    target = f"/api/models/acme/pub/xet-read-token/{commit_of(hub).id}"
+    assert cache.get(target).status == 200
+    hub.kill()
+    answer = cache.get(target)
+    assert answer.status in IGNORANCE and answer["X-Error-Code"] is None
+    cache.restart(hub_offline="yes")
+    assert cache.get(target).status in IGNORANCE
+
+
+def test_back_from_away(hub, cache):
+    assert cache.get(CONFIG).status == 200
+    hub.kill()
+    for _ in range(4):
+        assert cache.get(MODEL).status in IGNORANCE
+    assert cache.metric("hfcache_upstream_up") == 0
+    hub.revive()
+    end = time.monotonic() + 40 * SLOW
+    while (answer := cache.get(MODEL)).status != 200:
+        assert time.monotonic() < end, answer
+        time.sleep(0.5)
+    assert answer.body == bytes_of(hub, "model.safetensors") and not hit(answer)
+    assert cache.metric("hfcache_upstream_up") == 1 and file_of(hub, "model.safetensors").sha256 in cache.blobs()
