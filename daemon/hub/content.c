@@ -131,7 +131,8 @@ static int answer_without_body(struct request *q, const struct hub_file *file, i
 	r->kind = REPLY_EMPTY;
 	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 	q->result = q->used_upstream ? RESULT_REVALIDATED : file->was_stale ? RESULT_STALE_HIT : RESULT_HIT;
-	/* 304 tells the length that a 200 would have (RFC 9110 8.6) */
+	if (status == 304)
+		return 0;
 	r->head_length = status == 416 ? 0 : (int64_t)file->content.size;
 	/* with a range on an empty file clients look for the total (R15); on 416 the field is the answer */
 	if (status == 416 || (file->content.size == 0 && request_header(q, STR("Range")).ptr))

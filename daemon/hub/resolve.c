@@ -116,23 +116,29 @@ static int serve(struct hub *h, struct request *q, const struct hub_route *route
 	return hub_serve_file(h, q, &file, r);
 }
 
-/*
- * Tries to answer from what is known. Returns 0 with a reply, -EAGAIN, or 1: upstream must be asked.
- * access_error: why nobody can be asked for a proof, or 0. name_is_down: nobody can be asked where the branch stands.
- */
-static int answer_from_index(struct hub *h, struct request *q, const struct hub_route *route,
-			     int access_error, bool name_is_down, struct reply *r)
+/* What upstream can be asked for, and what it has just said. */
+struct situation {
+	int access_error;    /* why nobody can be asked for a proof; 0: somebody can */
+	bool name_is_down;   /* nobody can be asked where the branch stands */
+	bool is_just_proved; /* this request's own question was answered well: that is the proof, however short its life */
+};
+
+/* Tries to answer from what is known. Returns 0 with a reply, -EAGAIN, or 1: upstream must be asked. */
+static int answer_from_index(struct hub *h, struct request *q, const struct hub_route *route, struct situation now,
+			     struct reply *r)
 {
 	SCOPED_BUF canonical;
 	struct str repo = hub_canonical(h, route, &canonical);
 	struct content_id content;
 	struct name_state name;
-	enum door door = hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, access_error, r);
+	enum door door = hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, now.access_error, r);
 	int known;
 
 	if (door == DOOR_CLOSED)
 		return 0;
-	name = look_up_name(h, q, route, repo, name_is_down);
+	if (now.is_just_proved)
+		door = DOOR_OPEN;
+	name = look_up_name(h, q, route, repo, now.name_is_down);
 	if (!name.is_usable)
 		return 1;
 	known = index_find_entry(h->opts.index, repo, str_from(name.commit), route->path, &content);
@@ -140,7 +146,7 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 		return serve(h, q, route, repo, &name, &content, r);
 	/* that a path does not exist is metadata: whoever may list the tree may know it */
 	if (known == -ENOENT && (door == DOOR_OPEN || hub_door(h, q, repo, ACCESS_META, ENDPOINT_FILE,
-							       access_error, r) == DOOR_OPEN)) {
+							       now.access_error, r) == DOOR_OPEN)) {
 		reply_entry_not_found(r, name.commit);
 		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 		q->result = RESULT_NEGATIVE_HIT;
@@ -184,7 +190,8 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	int verdict, error;
 
 	hub_note(q, route);
-	verdict = answer_from_index(h, q, route, is_down ? -EHOSTUNREACH : 0, is_down, r);
+	verdict = answer_from_index(
+		h, q, route, (struct situation){ .access_error = is_down ? -EHOSTUNREACH : 0, .name_is_down = is_down }, r);
 	if (verdict != 1)
 		return verdict;
 
@@ -196,14 +203,17 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 			reply_upstream_error(r, ENDPOINT_FILE, answer);
 			return 0;
 		}
-		verdict = answer->learned == 0 ? answer_from_index(h, q, route, 0, true, r) : 1;
+		verdict = answer->learned == 0 ?
+			answer_from_index(h, q, route, (struct situation){ .name_is_down = true, .is_just_proved = true }, r) :
+			1;
 		if (verdict != 1)
 			return verdict;
 		reply_error(r, q, ENDPOINT_FILE, answer->learned ? answer->learned : -EPROTO, route->path);
 		return 0;
 	}
 	/* upstream is no help: what is held is served to those whose right is known */
-	verdict = answer_from_index(h, q, route, answer->error, true, r);
+	verdict = answer_from_index(
+		h, q, route, (struct situation){ .access_error = answer->error, .name_is_down = true }, r);
 	if (verdict != 1)
 		return verdict;
 	q->result = RESULT_OFFLINE_MISS;

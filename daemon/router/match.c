@@ -38,7 +38,7 @@ int segments_split(struct segments *s, struct str path)
 		more = str_cut(rest, '/', &raw, &rest);
 		if (s->count == SEGMENTS_MAX)
 			return -E2BIG;
-		if (raw.len == 0 && more)
+		if ((raw.len == 0 && more) || memchr(raw.ptr, '\\', raw.len))
 			return -EINVAL;
 		if (uri_decode_segment(raw, &s->text) < 0)
 			return -EINVAL;

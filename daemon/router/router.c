@@ -162,6 +162,17 @@ static void refuse_method(struct reply *reply)
 	(void)headers_set(&reply->headers, STR("Allow"), STR("GET, HEAD, OPTIONS"));
 }
 
+/* A slash hidden in a kind, a namespace or a name: what is passed on must mean the same to upstream as to us. */
+static bool hides_a_slash(const struct match *m)
+{
+	unsigned names = str_eq(m->segments.part[0], STR("api")) ? 4 : 2;
+
+	for (unsigned i = 0; i < names && i < m->segments.count; i++)
+		if (memchr(m->segments.part[i].ptr, '/', m->segments.part[i].len))
+			return true;
+	return false;
+}
+
 static bool is_viewer(const struct request *q)
 {
 	return q->host && str_starts_with(str_from(q->host), STR("datasets-server."));
@@ -178,7 +189,7 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 		reply_refuse(reply, ENDPOINT_OWN, 501, "unknown method");
 	} else if (error == -EOPNOTSUPP && (!is_options(q) || is_no_hub_path(&m))) {
 		refuse_method(reply);
-	} else if (error == -EINVAL || error == -E2BIG) {
+	} else if (error == -EINVAL || error == -E2BIG || hides_a_slash(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this path has an empty, hidden or malformed segment");
 	} else if (is_viewer(q)) {
 		reply_refuse(reply, ENDPOINT_API, 404, "the dataset viewer is not served here");

@@ -79,12 +79,18 @@ static void name_base(struct exchange *x)
 	q->base = s->public_url ? xstrdup(s->public_url) : xasprintf("http://%s", q->host);
 }
 
+/* Whoever balances load asks by address, and learns nothing but that we live. */
+static bool is_health_path(struct str path)
+{
+	return str_eq(path, STR("/-/healthz")) || str_eq(path, STR("/-/readyz"));
+}
+
 static bool host_is_served(const struct exchange *x)
 {
 	const struct server *s = x->conn->loop->server;
 	struct str host = str_from(x->request.host), name = host;
 
-	if (!s->hosts || x->conn->is_unix)
+	if (!s->hosts || x->conn->is_unix || is_health_path(x->request.path))
 		return true;
 	for (size_t i = host.len; i > 0 && host.ptr[i - 1] != ']'; i--)
 		if (host.ptr[i - 1] == ':')
