@@ -25,7 +25,7 @@ struct uses {
 	struct use {
 		struct digest sha256;
 		int64_t used_at;
-	} *at;          /* owned */
+	} * at; /* owned */
 	size_t count, room;
 };
 
@@ -84,7 +84,9 @@ int index_flush_uses(struct index *x)
 	return r;
 }
 
-int index_oldest_blobs(struct index *x, int (*visit)(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at), void *ctx)
+int index_oldest_blobs(struct index *x,
+		       int (*visit)(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at),
+		       void *ctx)
 {
 	struct digest sha256;
 	sqlite3_stmt *st = NULL;
@@ -146,25 +148,45 @@ static const struct {
 	{ ST_COUNT_DOCS, ST_TRIM_DOCS, 1000000 },
 };
 
-static int trim(struct index *x, size_t i)
+static int count_rows(struct index *x, enum statement id, int64_t *ret_count)
 {
 	sqlite3_stmt *st = NULL;
-	int64_t count = 0;
-	int r = sql_start(x->writer, bounds[i].count, &st);
+	int r = sql_start(x->writer, id, &st);
 
 	if (r < 0)
 		return r;
 	r = sql_row(x->writer, st);
 	if (r > 0)
-		count = sqlite3_column_int64(st, 0);
+		*ret_count = sqlite3_column_int64(st, 0);
 	sql_stop(st);
-	if (r < 0 || count <= bounds[i].rows_max)
-		return r < 0 ? r : 0;
+	return r < 0 ? r : 0;
+}
+
+int index_count_blobs(struct index *x, uint64_t *ret_count)
+{
+	int64_t count = 0;
+	int r;
+
+	writer_assert(x);
+	r = count_rows(x, ST_COUNT_BLOBS, &count);
+	if (r == 0)
+		*ret_count = (uint64_t)count;
+	return r;
+}
+
+static int trim(struct index *x, size_t i)
+{
+	sqlite3_stmt *st = NULL;
+	int64_t surplus = 0;
+	int r = count_rows(x, bounds[i].count, &surplus);
+
+	surplus -= bounds[i].rows_max;
+	if (r < 0 || surplus <= 0)
+		return r;
 	r = sql_start(x->writer, bounds[i].trim, &st);
 	if (r < 0)
 		return r;
-	count -= bounds[i].rows_max;
-	sql_bind_int(st, 1, count < TRIM_ROWS_MAX ? count : TRIM_ROWS_MAX);
+	sql_bind_int(st, 1, surplus < TRIM_ROWS_MAX ? surplus : TRIM_ROWS_MAX);
 	return sql_run(x->writer, st);
 }
 
@@ -235,7 +257,8 @@ int index_maintain(struct index *x)
 	if (r < 0)
 		return r;
 	/* PASSIVE: waits for no reader; the next one gets what this one could not */
-	return sql_error(x->writer, sqlite3_wal_checkpoint_v2(x->writer->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+	return sql_error(x->writer, sqlite3_wal_checkpoint_v2(x->writer->db, NULL, SQLITE_CHECKPOINT_PASSIVE,
+							      NULL, NULL));
 }
 
 bool index_is_damaged(struct index *x)

@@ -176,10 +176,11 @@ enum field {
 };
 
 static const char *const field_words[FIELD_COUNT] = {
-	[FIELD_REV] = "rev",       [FIELD_PATH] = "path",     [FIELD_KEY] = "key",   [FIELD_TO] = "to",
-	[FIELD_TYPE] = "type",     [FIELD_NEXT] = "next",     [FIELD_COMMIT] = "commit", [FIELD_AT] = "at",
-	[FIELD_SIZE] = "size",     [FIELD_ENTRIES] = "entries", [FIELD_GIT] = "git", [FIELD_SHA256] = "sha256",
-	[FIELD_BODY] = "body",     [FIELD_LEVEL] = "level",
+	[FIELD_REV] = "rev",         [FIELD_PATH] = "path",   [FIELD_KEY] = "key",
+	[FIELD_TO] = "to",           [FIELD_TYPE] = "type",   [FIELD_NEXT] = "next",
+	[FIELD_COMMIT] = "commit",   [FIELD_AT] = "at",       [FIELD_SIZE] = "size",
+	[FIELD_ENTRIES] = "entries", [FIELD_GIT] = "git",     [FIELD_SHA256] = "sha256",
+	[FIELD_BODY] = "body",       [FIELD_LEVEL] = "level",
 };
 
 #define HAS(field) (1u << FIELD_##field)
@@ -343,8 +344,10 @@ static int finish_doc(struct decoder *d)
 	memcpy(d->doc.commit, d->fact.commit, COMMIT_TEXT);
 	d->fact.commit[0] = 0;
 	d->fact.path = text(d, FIELD_KEY);
-	return doc_text(d, FIELD_TYPE, &d->doc.content_type) < 0 || doc_text(d, FIELD_NEXT, &d->doc.link_next) < 0 ? -EINVAL :
-														    0;
+	return doc_text(d, FIELD_TYPE, &d->doc.content_type) < 0 ||
+			       doc_text(d, FIELD_NEXT, &d->doc.link_next) < 0
+		       ? -EINVAL
+		       : 0;
 }
 
 static int finish_content(struct decoder *d)

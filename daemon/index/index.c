@@ -121,7 +121,8 @@ static const char *reason_of(int r)
 {
 	switch (r) {
 	case -EPROTO:
-		return "index.db was made by a newer version of this program: use that one, or delete the file (it is rebuilt)";
+		return "index.db was made by a newer version of this program: use that one, or delete the "
+		       "file (it is rebuilt)";
 	case -ENOSPC:
 		return "no space left on the disk for index.db";
 	case -EROFS:
@@ -145,7 +146,8 @@ static int open_database(struct index *x)
 	}
 	r = open_and_check(x);
 	if (r == -EBADMSG) {
-		log_warning("index", "index.db is damaged or not ours: put aside, rebuilt from the store's files",
+		log_warning("index",
+			    "index.db is damaged or not ours: put aside, rebuilt from the store's files",
 			    LOG_TEXT("path", x->path), LOG_END);
 		r = open_anew(x);
 	}

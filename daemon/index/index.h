@@ -41,37 +41,49 @@ struct index_opts {
 /*
  * Opens or makes the database and brings it to the current version, each migration in one transaction.
  * Returns 0; 1 it is empty or was unreadable and has been set aside: rebuild it; -EPROTO made by a newer
- * program;
- * other errno. ret_reason as in store_open().
+ * program; other errno. ret_reason as in store_open().
  */
 int index_open(const struct index_opts *opts, struct index **ret_index, const char **ret_reason);
 /* Nobody else uses it any more. What is still queued is lost: the keeper has drained it before. */
 void index_close(struct index *x);
-/* Facts were given up, in this run or an earlier one: the store may hold blobs that have no row. Who has learned them all
- * again, and applied that, says so with index_fill_gaps(). Keeper thread. */
+/* Facts were given up, in this run or an earlier one: the store may hold blobs that have no row. Who has
+ * learned them all again, and applied that, says so with index_fill_gaps(). Keeper thread. */
 bool index_has_gaps(const struct index *x);
 int index_fill_gaps(struct index *x);
-/* SQLite found the file damaged; what is learned is kept in memory. Cure: index_rebuild_begin(). Any
- * thread. */
+/* SQLite found the file damaged; what is learned is kept in memory. Cure: index_rebuild_begin(). */
 bool index_is_damaged(struct index *x);
 
 /* --- facts --- */
 
 enum fact_kind {
-	FACT_ALIAS,    /* repo (as asked, "models/old/name") is an old name or other case of `to`; to empty or repo itself: no alias */
-	FACT_NAME,     /* (repo, revision) -> commit, checked at */
-	FACT_ENTRY,    /* (repo, commit, path) -> content */
-	FACT_ABSENT,   /* (repo, commit, path) does not exist */
-	FACT_TREE,     /* all entries of (repo, commit) are known: learned after the last of them */
-	FACT_DOC,      /* (repo, key) -> document; a key starts with "c:" when it is pinned to a commit, "m:" when mutable */
-	FACT_PUBLIC,   /* anonymous may read `level` of repo, learnt at; replaces what was known; NONE takes it away */
-	FACT_GRANT,    /* subject may read `level` of repo, learnt at; likewise; not journaled */
-	FACT_DENY,     /* subject was refused at; memory only */
-	FACT_BLOB,     /* content is stored: sha256, git, size; journaled by its sidecar */
-	FACT_BLOB_GONE,/* it was evicted or quarantined */
-	FACT_USE,      /* blob was read at; not journaled */
-	FACT_FORGET,   /* names, documents with a time to live and negatives of repo are dropped (after a write) */
-	FACT_FORGET_GRANTS, /* all grants of a subject (repo empty) or of a repo (subject ignored) */
+	/* repo (as asked, "models/old/name") is an old name or other case of `to`; to empty or repo itself: none */
+	FACT_ALIAS,
+	/* (repo, revision) -> commit, checked at */
+	FACT_NAME,
+	/* (repo, commit, path) -> content */
+	FACT_ENTRY,
+	/* (repo, commit, path) does not exist */
+	FACT_ABSENT,
+	/* all entries of (repo, commit) are known: learned after the last of them */
+	FACT_TREE,
+	/* (repo, key) -> document; the key starts with "c:" when it is pinned to a commit, "m:" when mutable */
+	FACT_DOC,
+	/* anonymous may read `level` of repo, learnt at; replaces what was known; NONE takes it away */
+	FACT_PUBLIC,
+	/* subject may read `level` of repo, learnt at; likewise; not journaled */
+	FACT_GRANT,
+	/* subject was refused at; memory only */
+	FACT_DENY,
+	/* content is stored: sha256, git, size; journaled by its sidecar */
+	FACT_BLOB,
+	/* it was evicted or quarantined */
+	FACT_BLOB_GONE,
+	/* blob was read at; not journaled */
+	FACT_USE,
+	/* names, mutable documents and negatives of repo are dropped (after a write) */
+	FACT_FORGET,
+	/* all grants of a subject (repo empty) or of a repo (subject ignored) */
+	FACT_FORGET_GRANTS,
 };
 
 struct doc {
@@ -93,25 +105,22 @@ struct fact {
 	struct str to;           /* ALIAS */
 	char commit[COMMIT_TEXT];
 	struct content_id content;  /* ENTRY */
-	struct digest sha256;    /* BLOB BLOB_GONE USE */
-	struct git_oid git;      /* BLOB */
-	uint64_t size;           /* BLOB; TREE: number of entries, filled in by index_take_batch() */
+	struct digest sha256;       /* BLOB BLOB_GONE USE */
+	struct git_oid git;         /* BLOB */
+	uint64_t size;              /* BLOB; TREE: number of entries, filled in by index_take_batch() */
 	uint8_t subject[SUBJECT_BYTES];
 	enum access_level level;
 	int64_t at;              /* wall clock of the fact */
 	const struct doc *doc;
 };
-/* One journal line (no newline), or nothing for kinds that are not journaled (returns 0). Returns 1 if a
- * line was written. */
+/* One journal line (no newline): returns 1; 0 for kinds that are not journaled; -E2BIG. */
 int fact_encode(const struct fact *f, struct buf *out);
 /* Pointers of *ret and *ret_doc point into line or into scratch (no doc_done() for it); *ret_doc is set for
- * FACT_DOC only.
- * Returns 0 or -EINVAL. Foreign bytes: fuzzed. */
+ * FACT_DOC only. Returns 0 or -EINVAL. Foreign bytes: fuzzed. */
 int fact_decode(struct str repo, struct str line, struct buf *scratch, struct fact *ret, struct doc *ret_doc);
 
 /* Known from now on; queued for the disk. A fact without repo or with a malformed commit is passed over; so
- * is what can be
- * learned again while 200,000 facts wait for a disk that hangs. */
+ * is what can be learned again while 200,000 facts wait for a disk that hangs. */
 void index_learn(struct index *x, const struct fact *f);
 /* Called (any thread, no lock held) when the queue was empty and is not any more. */
 void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx);
@@ -121,28 +130,31 @@ void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx);
 /* Follows aliases: the canonical repo. Always answers (repo itself when nothing is known). */
 int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo);
 /* Returns 0; -ENODATA never heard of. ret_checked_at may be NULL. */
-int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT], int64_t *ret_checked_at);
+int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT],
+		    int64_t *ret_checked_at);
 /* A commit of the repo with this prefix (at least 7 digits) that we hold. -ENODATA none or several. */
 int index_find_commit(struct index *x, struct str repo, struct str prefix, char ret_commit[COMMIT_TEXT]);
 /* Returns 0; -ENOENT known to be absent (said so by upstream, or the tree is known and lacks it); -ENODATA
  * not known. */
-int index_find_entry(struct index *x, struct str repo, struct str commit, struct str path, struct content_id *ret_content);
+int index_find_entry(struct index *x, struct str repo, struct str commit, struct str path,
+		     struct content_id *ret_content);
 bool index_tree_is_known(struct index *x, struct str repo, struct str commit);
-/* All entries of a known tree in byte order of path. visit non-zero stops. -ENODATA. Any thread; reads the
- * disk. */
+/* All entries of a known tree in byte order of path. visit non-zero stops and is returned. -ENODATA. Any
+ * thread; reads the disk. */
 int index_tree_each(struct index *x, struct str repo, struct str commit,
 		    int (*visit)(void *ctx, struct str path, const struct content_id *content), void *ctx);
 int index_find_doc(struct index *x, struct str repo, struct str key, struct doc *ret_doc);
 /* The stored blob of this content: always its sha256. -ENODATA not stored. */
 int index_find_blob(struct index *x, const struct content_id *content, struct digest *ret_sha256);
 /* Fills public_level, public_at, granted, granted_at, denied_at; the rest is the caller's. */
-void index_find_access(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES], struct access_facts *ret_facts);
+void index_find_access(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES],
+		       struct access_facts *ret_facts);
 /* The blob was served: memory only; flushed in batches. Any thread, no allocation. */
 void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now);
 
 /* --- keeper's side --- */
 
-/* The calling thread is the writer from now on: only it may call what follows (asserted). At first who
+/* The calling thread is the writer from now on: only it may call what follows (asserted). At first it is who
  * called index_open(). */
 void index_own_writer(struct index *x);
 
@@ -150,8 +162,7 @@ struct index_batch; /* facts taken from the queue, oldest first */
 struct index_batch *index_take_batch(struct index *x, size_t facts_max);
 size_t index_batch_count(const struct index_batch *b);
 const struct fact *index_batch_fact(const struct index_batch *b, size_t i);
-/* The same value is known and journaled (names, marks and documents: at most 6 h ago): no journal line is
- * needed. */
+/* The same value is known and journaled (names, marks, documents: at most 6 h ago): needs no journal line. */
 bool index_batch_is_refresh(const struct index_batch *b, size_t i);
 /* As index_learn(), but at the end of this batch instead of the queue. */
 void index_batch_learn(struct index *x, struct index_batch *b, const struct fact *f);
@@ -160,13 +171,12 @@ void index_batch_unjournaled(struct index_batch *b, size_t i);
 /* It turned out to be wrong: it is not written, and known no more unless it was learned again. */
 void index_batch_drop(struct index_batch *b, size_t i);
 /* One transaction, synchronous=FULL. Consumes the batch. On failure (-errno) its facts stay in memory and
- * are tried once more
- * with the next batch (which may be empty), then given up; revocations are never given up. */
+ * are tried once more with the next batch (which may be empty), then given up; those that take something
+ * away are tried until they are written. */
 int index_apply(struct index *x, struct index_batch *b);
 /* For rebuild: straight into the database, in large transactions. Begin empties it (or replaces a damaged
- * file). Blobs are
- * added before documents: one whose body is not stored is passed over. End unmarks trees that miss entries.
- * */
+ * file). Blobs are added before documents: one whose body is not stored is passed over. End unmarks trees
+ * that miss entries. */
 int index_rebuild_begin(struct index *x);
 int index_rebuild_add(struct index *x, const struct fact *f);
 int index_rebuild_end(struct index *x);
@@ -174,10 +184,14 @@ int index_rebuild_end(struct index *x);
 void index_rebuild_cancel(struct index *x);
 /* Flushes touched blobs' times. */
 int index_flush_uses(struct index *x);
-/* The least recently used blobs, oldest first. visit returns non-zero to stop; it may learn, not apply.
- * Keeper thread. */
-int index_oldest_blobs(struct index *x, int (*visit)(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at), void *ctx);
-/* Blobs whose row went with FACT_BLOB_GONE and whose files may be there still; visit non-zero stops and is returned. */
+/* How many blobs have a row. */
+int index_count_blobs(struct index *x, uint64_t *ret_count);
+/* The least recently used blobs, oldest first. visit returns non-zero to stop; it may learn, not apply. */
+int index_oldest_blobs(struct index *x,
+		       int (*visit)(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at),
+		       void *ctx);
+/* Blobs whose row went with FACT_BLOB_GONE and whose files may be there still; visit non-zero stops and is
+ * returned. */
 int index_leaving_each(struct index *x, int (*visit)(void *ctx, const struct digest *sha256), void *ctx);
 /* The files of all of them are gone: the list is emptied with the next transaction. */
 void index_leaving_done(struct index *x);

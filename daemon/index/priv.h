@@ -5,7 +5,9 @@
  *   index.c    open, close, setting a bad file aside     schema.c   tables and migrations
  *   sql.c      connections, statements, reader pool      read.c     one row from the disk, for each kind
  *   table.c    rows in memory: shards, pins, eviction    find.c     the questions
- *   learn.c    facts into memory and queue               queue.c    copies of facts, batches
+ *   tree.c     listings                                  news.c     what a fact says, and is it news
+ *   learn.c    facts into memory and queue               forget.c   what is taken back as a whole
+ *   queue.c    copies of facts, batches                  write.c    a fact as SQL
  *   apply.c    a batch as one transaction                fact.c     facts as journal lines
  *   rebuild.c  the database made anew                    care.c     uses, bounds, checkpoints
  *
@@ -20,14 +22,14 @@
  * Locks: a shard's lock, then (inside) the queue's. The pool's is never held together with either.
  */
 #pragma once
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
 #include "common/clock.h"
 #include "common/lock.h"
 #include "common/map.h"
 #include "index/index.h"
 #include "metrics/metrics.h"
-#include <pthread.h>
-#include <sqlite3.h>
-#include <stdatomic.h>
 
 #define INDEX_APPLICATION_ID 0x68666331 /* "hfc1" */
 
@@ -41,10 +43,10 @@ enum statement {
 };
 
 struct conn {
-	struct list node;                     /* in the pool */
-	sqlite3 *db;                          /* owned */
-	sqlite3_stmt *statements[ST_COUNT];   /* owned; NULL until first used */
-	atomic_bool *is_damaged;              /* borrowed from the index */
+	struct list node;                   /* in the pool */
+	sqlite3 *db;                        /* owned */
+	sqlite3_stmt *statements[ST_COUNT]; /* owned; NULL until first used */
+	atomic_bool *is_damaged;            /* borrowed from the index */
 };
 
 int conn_open(const char *path, bool is_writer, atomic_bool *is_damaged, struct conn **ret_conn);
@@ -71,12 +73,12 @@ int sql_copy(sqlite3_stmt *st, int column, void *ret_bytes, size_t len); /* -EBA
 int sql_copy_commit(sqlite3_stmt *st, int column, char ret_commit[COMMIT_TEXT]);
 
 struct readers {
-	struct lock lock;         /* rank INDEX; guards all below */
+	struct lock lock; /* rank INDEX; guards all below */
 	pthread_cond_t all_back;
 	struct list idle;
 	unsigned idle_count, busy;
 	bool is_closed;
-	const char *path;         /* borrowed from the index */
+	const char *path; /* borrowed from the index */
 	atomic_bool *is_damaged;
 };
 void readers_init(struct readers *p, const char *path, atomic_bool *is_damaged);
@@ -101,20 +103,20 @@ int setting_put(struct conn *c, const char *name, int64_t value);
 enum row_kind {
 	ROW_ALIAS,
 	ROW_NAME,
-	ROW_ENTRY,  /* held or known absent */
+	ROW_ENTRY, /* held or known absent */
 	ROW_TREE,
 	ROW_COMMIT, /* only while a fact about it is not on disk */
 	ROW_DOC,
 	ROW_PUBLIC,
 	ROW_GRANT,
-	ROW_DENY,   /* never on disk */
-	ROW_BLOB,   /* by SHA-256 */
-	ROW_GIT,    /* git id -> SHA-256; only as good as the ROW_BLOB it leads to */
+	ROW_DENY, /* never on disk */
+	ROW_BLOB, /* by SHA-256 */
+	ROW_GIT,  /* git id -> SHA-256; only as good as the ROW_BLOB it leads to */
 	ROW_KINDS
 };
 
 enum value_state {
-	VALUE_NONE,   /* neither learned nor on disk */
+	VALUE_NONE, /* neither learned nor on disk */
 	VALUE_HELD,
 	VALUE_ABSENT, /* an entry that is known not to exist */
 };
@@ -123,23 +125,23 @@ struct value {
 	enum value_state state;
 	int64_t journaled_at;
 	union {
-		char *to;                                            /* ALIAS; owned */
+		char *to; /* ALIAS; owned */
 		struct {
 			char commit[COMMIT_TEXT];
 			int64_t checked_at;
 		} name;
-		struct content_id content;                           /* ENTRY */
-		struct doc *doc;                                     /* owned */
+		struct content_id content; /* ENTRY */
+		struct doc *doc;           /* owned */
 		struct {
 			enum access_level level;
 			int64_t at;
-		} access;                                            /* PUBLIC GRANT DENY */
+		} access; /* PUBLIC GRANT DENY */
 		struct {
 			struct git_oid git;
 			uint64_t size;
 			int64_t used_at;
 		} blob;
-		struct digest sha256;                                /* GIT */
+		struct digest sha256; /* GIT */
 	};
 };
 void value_done(enum row_kind kind, struct value *v);
@@ -167,13 +169,13 @@ struct str key_a(struct str bytes);
 struct str key_b(struct str bytes);
 
 struct row {
-	struct list clock;         /* in its shard's clock while no pin holds it */
-	struct list absent;        /* in its shard's list while VALUE_ABSENT */
-	uint32_t pins;             /* facts about it that are not on disk yet */
+	struct list clock;  /* in its shard's clock while no pin holds it */
+	struct list absent; /* in its shard's list while VALUE_ABSENT */
+	uint32_t pins;      /* facts about it that are not on disk yet */
 	enum row_kind kind;
-	atomic_bool is_used;       /* since the clock's hand came by */
-	atomic_bool is_touched;    /* BLOB: used_at is newer than on disk */
-	_Atomic int64_t used_at;   /* BLOB */
+	atomic_bool is_used;     /* since the clock's hand came by */
+	atomic_bool is_touched;  /* BLOB: used_at is newer than on disk */
+	_Atomic int64_t used_at; /* BLOB */
 	struct value value;
 	size_t key_len;
 	char key[];
@@ -181,13 +183,13 @@ struct row {
 
 #define SHARDS 32 /* all may be locked at once, and ThreadSanitizer follows 64 locks of a thread */
 struct shard {
-	pthread_rwlock_t lock;               /* guards all below */
-	uint64_t epoch;                      /* counts what was learned here */
-	struct map *rows[ROW_KINDS];         /* key -> struct row */
-	struct list clocks[ROW_KINDS];       /* rows that may be given up, next victim first */
+	pthread_rwlock_t lock;         /* guards all below */
+	uint64_t epoch;                /* counts what was learned here */
+	struct map *rows[ROW_KINDS];   /* key -> struct row */
+	struct list clocks[ROW_KINDS]; /* rows that may be given up, next victim first */
 	struct list absent;
-	struct map *forgets;                 /* repo, or subject -> how many FORGETs of it are not on disk (uintptr_t) */
-	size_t pinned_entries;               /* so that a tree on disk knows whether to look here too */
+	struct map *forgets;   /* repo, or subject -> how many FORGETs of it are not on disk (uintptr_t) */
+	size_t pinned_entries; /* so that a tree on disk knows whether to look here too */
 };
 
 struct table {
@@ -220,13 +222,13 @@ struct item {
 	struct list node;
 	struct fact fact;
 	struct doc doc;
-	enum sameness same;    /* YES: the row has this value and its journal has it too */
-	bool is_new;           /* nothing was held under its key */
+	enum sameness same; /* YES: the row has this value and its journal has it too */
+	bool is_new;        /* nothing was held under its key */
 	bool is_unjournaled;
 	bool is_dropped;
 };
 struct index_batch {
-	struct item **items;   /* owned, each */
+	struct item **items; /* owned, each */
 	size_t count, room;
 };
 struct item *item_new(const struct fact *f);
@@ -238,41 +240,41 @@ void batch_free(struct index_batch *b);
 
 /* More waiting facts than this, and what can be learned again is not learned: the disk is stuck. */
 #define QUEUE_MAX 200000
-/* Facts that must not be lost (they take rights away), kept until the disk takes them. */
+/* Facts that take something away are kept until the disk takes them; no more than this. */
 #define OWED_MAX 10000
 
 struct index {
-	char *path;                    /* owned */
-	struct metrics *metrics;       /* borrowed */
-	const struct clock *clock;     /* borrowed */
+	char *path;                /* owned */
+	struct metrics *metrics;   /* borrowed */
+	const struct clock *clock; /* borrowed */
 	struct table table;
 	struct readers readers;
 	atomic_bool is_damaged;
-	atomic_bool is_distrusted;     /* rights on disk count as none: a revocation could not be written */
+	atomic_bool
+		is_distrusted; /* rights on disk count as none: too much that takes away could not be written */
 
 	/* the writer's: only the thread that called index_own_writer() last */
-	struct conn *writer;           /* owned */
+	struct conn *writer; /* owned */
 	pthread_t owner;
-	struct index_batch *failed;    /* owned or NULL: could not be written, tried once more */
-	struct index_batch *owed;      /* owned or NULL: tried until it is written */
-	bool has_gaps, knows_gaps;     /* facts were given up; the database says so too */
-	bool have_left;                /* the files of all in `leaving` are gone */
-	struct buf memo_repo;          /* whose ids are below; valid within one transaction */
+	struct index_batch *failed; /* owned or NULL: could not be written, tried once more */
+	struct index_batch *owed;   /* owned or NULL: tried until it is written */
+	bool has_gaps, knows_gaps;  /* facts were given up; the database says so too */
+	bool have_left;             /* the files of all in `leaving` are gone */
+	struct buf memo_repo;       /* whose ids are below; valid within one transaction */
 	int64_t memo_repo_id, memo_commit_id;
 	char memo_commit[COMMIT_TEXT];
 	size_t rebuild_added;
 
-	struct lock queue_lock;        /* rank INDEX_QUEUE; guards all below */
-	struct list queue;             /* of struct item, oldest first */
+	struct lock queue_lock; /* rank INDEX_QUEUE; guards all below */
+	struct list queue;      /* of struct item, oldest first */
 	size_t queued;
-	struct map *lost_trees;        /* repo and commit whose entries were given up: never "known as a whole" */
+	struct map *lost_trees; /* repo and commit whose entries were given up: never "known as a whole" */
 	bool all_trees_lost;
-	bool was_full;                 /* for one line in the log */
+	bool was_full; /* for one line in the log */
 	void (*notify)(void *ctx);
 	void *notify_ctx;
 };
 void writer_assert(const struct index *x);
-void memo_reset(struct index *x);
 /* The transaction of the writer; both also forget the memo. */
 int writer_begin(struct index *x);
 int writer_end(struct index *x, int r); /* r < 0: rolls back, returns r */
@@ -285,20 +287,59 @@ int content_from_columns(sqlite3_stmt *st, int kind, int content, int size, stru
 /* 1 and *ret (the caller's, value_done()), 0 no such row, -errno. */
 int read_row(struct conn *c, const struct key *k, struct value *ret);
 
-/* --- learn.c --- */
+/* --- news.c --- */
+
+static inline struct str subject_str(const struct fact *f)
+{
+	return (struct str){ (const char *)f->subject, SUBJECT_BYTES };
+}
+
+static inline struct str commit_str(const char *commit)
+{
+	return (struct str){ commit, COMMIT_HEX };
+}
+
+static inline struct str digest_str(const struct digest *d)
+{
+	return (struct str){ (const char *)d->bytes, SHA256_BYTES };
+}
+
+static inline struct str git_str(const struct git_oid *g)
+{
+	return (struct str){ (const char *)g->bytes, SHA1_BYTES };
+}
 
 #define FACT_KEYS_MAX 2
 /* The rows that a fact is about, the one it fills first. Returns how many. */
 unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX]);
+void value_from_fact(const struct fact *f, struct value *ret);
 /* Does the fact say what is known already? */
 enum sameness fact_compare(const struct fact *f, const struct value *known);
-bool fact_is_revocation(const struct fact *f);
-/* While a FORGET that is not on disk covers the key: what the disk says about it does not count. Shard's
- * lock. */
-bool forget_covers(const struct shard *s, const struct key *k);
+/* Nothing about it would change, not even a time that somebody reads. */
+bool fact_is_old_news(const struct fact *f, enum sameness same, const struct value *known);
+/* It takes something away: what is on disk without it would be wrong, not only less. */
+bool fact_is_kept(const struct fact *f);
+
+/* --- learn.c --- */
+
+struct push {
+	struct index_batch *batch; /* NULL: to the queue */
+	bool was_empty;
+};
+/* With the lock of the fact's shard. */
+void push_locked(struct index *x, struct push *p, struct item *item);
 /* The batch's facts are on disk, or given up (is_lost). */
 void learn_settle(struct index *x, struct index_batch *b, bool is_lost);
 bool tree_is_lost(struct index *x, struct str repo, const char *commit);
+
+/* --- forget.c --- */
+
+void learn_forget(struct index *x, const struct fact *f, struct push *p);
+void learn_forget_grants(struct index *x, const struct fact *f, struct push *p);
+/* It is on disk, or given up. */
+void settle_forget(struct index *x, const struct fact *f);
+/* While a FORGET that is not on disk covers the key: what the disk says about it does not count. Shard's lock. */
+bool forget_covers(const struct shard *s, const struct key *k);
 
 /* --- find.c --- */
 
@@ -306,8 +347,9 @@ bool tree_is_lost(struct index *x, struct str repo, const char *commit);
 int find_row(struct index *x, const struct key *k, struct value *ret);
 int find_blob_of_git(struct index *x, const struct git_oid *git, struct digest *ret_sha256);
 
-/* --- apply.c --- */
+/* --- write.c --- */
 
+void memo_reset(struct index *x);
 int apply_fact(struct index *x, const struct item *item);
 static inline bool git_oid_is_none(const struct git_oid *git)
 {

@@ -129,7 +129,8 @@ static void resolve(struct index *x, struct item *item)
 	if (count) {
 		int r = read_row(x->writer, &keys[0], &known);
 
-		item->is_new = known.state != VALUE_HELD; /* an entry known absent has a row, but does not count */
+		item->is_new =
+			known.state != VALUE_HELD; /* an entry known absent has a row, but does not count */
 		/* unreadable: it is written once more, which does no harm */
 		item->same = r < 0 ? SAME_NO : fact_compare(&item->fact, &known);
 		value_done(keys[0].kind, &known);

@@ -28,23 +28,30 @@ static const char *const migrations[] = {
 	/* 1 */
 	"CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
 	"CREATE TABLE repos (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);"
-	"CREATE TABLE commits (id INTEGER PRIMARY KEY, repo_id INTEGER NOT NULL REFERENCES repos (id), hash BLOB NOT NULL,"
+	"CREATE TABLE commits (id INTEGER PRIMARY KEY, repo_id INTEGER NOT NULL REFERENCES repos (id), hash "
+	"BLOB NOT NULL,"
 	" tree_at INTEGER NOT NULL DEFAULT 0, tree_entries INTEGER NOT NULL DEFAULT 0,"
 	" tree_journaled_at INTEGER NOT NULL DEFAULT 0, UNIQUE (repo_id, hash));"
 	"CREATE TABLE entries (commit_id INTEGER NOT NULL REFERENCES commits (id), path BLOB NOT NULL,"
-	" kind INTEGER NOT NULL, content BLOB, size INTEGER NOT NULL, at INTEGER NOT NULL, journaled_at INTEGER NOT NULL,"
+	" kind INTEGER NOT NULL, content BLOB, size INTEGER NOT NULL, at INTEGER NOT NULL, journaled_at "
+	"INTEGER NOT NULL,"
 	" PRIMARY KEY (commit_id, path)) WITHOUT ROWID;"
 	"CREATE INDEX entries_absent ON entries (commit_id) WHERE kind = 2;"
 	"CREATE INDEX entries_absent_at ON entries (at) WHERE kind = 2;"
-	"CREATE TABLE names (repo_id INTEGER NOT NULL REFERENCES repos (id), revision BLOB NOT NULL, hash BLOB NOT NULL,"
-	" checked_at INTEGER NOT NULL, journaled_at INTEGER NOT NULL, PRIMARY KEY (repo_id, revision)) WITHOUT ROWID;"
-	"CREATE TABLE docs (repo_id INTEGER NOT NULL REFERENCES repos (id), key BLOB NOT NULL, body BLOB NOT NULL,"
-	" body_size INTEGER NOT NULL, fetched_at INTEGER NOT NULL, content_type BLOB, link_next BLOB, hash BLOB,"
+	"CREATE TABLE names (repo_id INTEGER NOT NULL REFERENCES repos (id), revision BLOB NOT NULL, hash "
+	"BLOB NOT NULL,"
+	" checked_at INTEGER NOT NULL, journaled_at INTEGER NOT NULL, PRIMARY KEY (repo_id, revision)) "
+	"WITHOUT ROWID;"
+	"CREATE TABLE docs (repo_id INTEGER NOT NULL REFERENCES repos (id), key BLOB NOT NULL, body BLOB NOT "
+	"NULL,"
+	" body_size INTEGER NOT NULL, fetched_at INTEGER NOT NULL, content_type BLOB, link_next BLOB, hash "
+	"BLOB,"
 	" journaled_at INTEGER NOT NULL, PRIMARY KEY (repo_id, key)) WITHOUT ROWID;"
 	"CREATE INDEX docs_body ON docs (body);"
 	"CREATE TABLE publics (repo_id INTEGER PRIMARY KEY REFERENCES repos (id), level INTEGER NOT NULL,"
 	" at INTEGER NOT NULL, journaled_at INTEGER NOT NULL);"
-	"CREATE TABLE grants (subject BLOB NOT NULL, repo_id INTEGER NOT NULL REFERENCES repos (id), level INTEGER NOT NULL,"
+	"CREATE TABLE grants (subject BLOB NOT NULL, repo_id INTEGER NOT NULL REFERENCES repos (id), level "
+	"INTEGER NOT NULL,"
 	" at INTEGER NOT NULL, PRIMARY KEY (subject, repo_id)) WITHOUT ROWID;"
 	"CREATE INDEX grants_repo ON grants (repo_id);"
 	"CREATE TABLE aliases (name BLOB PRIMARY KEY, target BLOB NOT NULL, at INTEGER NOT NULL,"
@@ -57,9 +64,10 @@ static const char *const migrations[] = {
 #define VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
 
 /* Children before parents, as the references ask. */
-static const char wipe_text[] = "DELETE FROM entries; DELETE FROM names; DELETE FROM docs; DELETE FROM publics;"
-				"DELETE FROM grants; DELETE FROM aliases; DELETE FROM blobs; DELETE FROM commits;"
-				"DELETE FROM repos; DELETE FROM leaving;";
+static const char wipe_text[] =
+	"DELETE FROM entries; DELETE FROM names; DELETE FROM docs; DELETE FROM publics;"
+	"DELETE FROM grants; DELETE FROM aliases; DELETE FROM blobs; DELETE FROM commits;"
+	"DELETE FROM repos; DELETE FROM leaving;";
 
 static int migrate_to(struct conn *c, int version)
 {

@@ -84,8 +84,8 @@ int sql_start(struct conn *c, enum statement id, sqlite3_stmt **ret_statement)
 	if (!c)
 		return -EIO; /* a bad file was put aside and no new one could be made */
 	if (!c->statements[id]) {
-		int rc = sqlite3_prepare_v3(c->db, statement_texts[id], -1, SQLITE_PREPARE_PERSISTENT, &c->statements[id],
-					    NULL);
+		int rc = sqlite3_prepare_v3(c->db, statement_texts[id], -1, SQLITE_PREPARE_PERSISTENT,
+					    &c->statements[id], NULL);
 
 		if (rc != SQLITE_OK)
 			return sql_error(c, rc);
@@ -200,8 +200,10 @@ int sql_copy_commit(sqlite3_stmt *st, int column, char ret_commit[COMMIT_TEXT])
 /* auto_vacuum counts only before the first table; journal_mode before the first transaction. */
 static const char writer_pragmas[] =
 	"PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-	"PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;"
-	"PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;";
+	"PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA "
+	"mmap_size = 0;"
+	"PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 4000; PRAGMA "
+	"journal_size_limit = 67108864;";
 static const char reader_pragmas[] =
 	"PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF;"
 	"PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;";
@@ -209,7 +211,8 @@ static const char reader_pragmas[] =
 int conn_open(const char *path, bool is_writer, atomic_bool *is_damaged, struct conn **ret_conn)
 {
 	struct conn *c = xcalloc(1, sizeof(*c));
-	int flags = SQLITE_OPEN_NOMUTEX | (is_writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY);
+	int flags = SQLITE_OPEN_NOMUTEX |
+		    (is_writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY);
 	int r;
 
 	c->is_damaged = is_damaged;
@@ -272,7 +275,8 @@ struct conn *readers_take(struct readers *p)
 	if (!is_closed) {
 		p->busy++;
 		if (!list_is_empty(&p->idle)) {
-			c = LIST_ENTRY(p->idle.prev, struct conn, node); /* the last one used: its cache is warm */
+			c = LIST_ENTRY(p->idle.prev, struct conn,
+				       node); /* the last one used: its cache is warm */
 			list_remove(&c->node);
 			p->idle_count--;
 		}

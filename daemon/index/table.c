@@ -72,7 +72,8 @@ struct key_head {
 static unsigned shard_of(enum row_kind kind, struct str repo, struct str a)
 {
 	uint32_t hash = 2166136261u;
-	struct str by = kind == ROW_GRANT || kind == ROW_DENY || kind == ROW_BLOB || kind == ROW_GIT ? a : repo;
+	struct str by =
+		kind == ROW_GRANT || kind == ROW_DENY || kind == ROW_BLOB || kind == ROW_GIT ? a : repo;
 
 	for (size_t i = 0; i < by.len; i++)
 		hash = (hash ^ (unsigned char)by.ptr[i]) * 16777619u;
@@ -228,7 +229,8 @@ static bool evict_somewhere(struct table *t, struct shard *mine, enum row_kind k
 static void make_room(struct table *t, struct shard *mine, enum row_kind kind, size_t spare)
 {
 	for (int i = 0; i < VICTIMS_MAX; i++)
-		if (atomic_load(&t->counts[kind]) + spare <= t->rows_max[kind] || !evict_somewhere(t, mine, kind))
+		if (atomic_load(&t->counts[kind]) + spare <= t->rows_max[kind] ||
+		    !evict_somewhere(t, mine, kind))
 			return;
 }
 

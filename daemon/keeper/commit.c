@@ -93,8 +93,8 @@ static void flush_pending(struct group_commit *g)
 
 	if (r == 0)
 		return;
-	log_warning("keeper", "documents could not be written and are fetched again when they are asked for", LOG_ERR("error", r),
-		    LOG_END);
+	log_warning("keeper", "documents could not be written and are fetched again when they are asked for",
+		    LOG_ERR("error", r), LOG_END);
 	drop_bodiless(g);
 }
 
@@ -104,7 +104,9 @@ static int apply(struct house *h, struct index_batch *b)
 
 	house_is_alive(h);
 	if (r < 0 && !h->is_index_failing)
-		log_error("keeper", "the index cannot be written: what is learned now is kept in memory and in the journals",
+		log_error("keeper",
+			  "the index cannot be written: what is learned now is kept in memory and in the "
+			  "journals",
 			  LOG_ERR("error", r), LOG_END);
 	if (r == 0 && h->is_index_failing)
 		log_info("keeper", "the index can be written again", LOG_END);
@@ -173,7 +175,8 @@ static void quarantine(struct house *h, struct list *jobs)
 			continue;
 		job->result = store_quarantine_blob(h->store, &job->sha256);
 		if (job->result < 0) {
-			log_error("keeper", "a bad blob could not be put aside", LOG_ERR("error", job->result), LOG_END);
+			log_error("keeper", "a bad blob could not be put aside",
+				  LOG_ERR("error", job->result), LOG_END);
 			h->has_left_behind = true;
 		}
 		job_done(job);
@@ -210,7 +213,8 @@ static void finish_jobs(struct house *h, struct list *jobs, bool is_all_taken)
 		if (job->kind == JOB_ROOM)
 			job->result = evict(h, job->bytes);
 		else if (job->kind == JOB_CHECKPOINT)
-			job->result = part_checkpoint(job->part); /* a lost checkpoint costs bytes fetched twice, no more */
+			job->result = part_checkpoint(
+				job->part); /* a lost checkpoint costs bytes fetched twice, no more */
 		else
 			continue;
 		job_done(job);

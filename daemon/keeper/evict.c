@@ -27,8 +27,8 @@
 
 struct victims {
 	struct house *house;
-	struct digest *sha256;  /* owned */
-	uint64_t *sizes;        /* owned */
+	struct digest *sha256; /* owned */
+	uint64_t *sizes;       /* owned */
 	size_t count, room;
 	uint64_t bytes, wanted; /* on disk */
 	bool count_only;        /* is there enough at all? */
@@ -93,7 +93,8 @@ static void remove_files(struct house *h, const struct victims *v)
 
 		house_is_alive(h);
 		if (r < 0) {
-			log_warning("keeper", "an evicted file could not be deleted", LOG_ERR("error", r), LOG_END);
+			log_warning("keeper", "an evicted file could not be deleted", LOG_ERR("error", r),
+				    LOG_END);
 			h->has_left_behind = true;
 			continue;
 		}
@@ -173,6 +174,6 @@ void evict_some(struct house *h, uint64_t bytes)
 	int r = bytes ? evict_rounds(h, bytes) : 0;
 
 	if (r < 0)
-		log_warning("keeper", "the store holds more than its limit and not enough can be evicted", LOG_U64("over", bytes),
-			    LOG_ERR("error", r), LOG_END);
+		log_warning("keeper", "the store holds more than its limit and not enough can be evicted",
+			    LOG_U64("over", bytes), LOG_ERR("error", r), LOG_END);
 }

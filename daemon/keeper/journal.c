@@ -31,15 +31,15 @@ struct owed_line {
 /* The lines of one repo within one batch. */
 struct group {
 	struct list node;
-	struct str repo;   /* borrowed from the batch */
-	size_t *facts;     /* owned: their places in the batch */
+	struct str repo; /* borrowed from the batch */
+	size_t *facts;   /* owned: their places in the batch */
 	size_t count, room;
 };
 
 /* A batch as text: facts[i] lies at [at[i], at[i] + len[i]); len 0: no line. */
 struct text {
 	struct buf buf;
-	size_t *at, *len;  /* owned */
+	size_t *at, *len; /* owned */
 	struct list groups;
 	struct map *by_repo;
 };
@@ -68,7 +68,8 @@ void journal_done(struct journal *j)
 static void note_result(struct journal *j, int r, struct str repo)
 {
 	if (r < 0 && !j->is_failing)
-		log_error("keeper", "a journal cannot be written: what is learned now is lost if the index is",
+		log_error("keeper",
+			  "a journal cannot be written: what is learned now is lost if the index is",
 			  LOG_STR("repo", repo), LOG_ERR("error", r), LOG_END);
 	if (r == 0 && j->is_failing)
 		log_info("keeper", "journals can be written again", LOG_END);
@@ -126,7 +127,9 @@ static bool is_over_absent(struct journal *j, const struct fact *f)
 	if (f->kind != FACT_ABSENT)
 		return false;
 	if (j->absent_lines == ABSENT_LINES_MAX)
-		log_warning("keeper", "very many names that do not exist were asked for: no more of them are journaled", LOG_END);
+		log_warning("keeper",
+			    "very many names that do not exist were asked for: no more of them are journaled",
+			    LOG_END);
 	return j->absent_lines++ >= ABSENT_LINES_MAX;
 }
 
@@ -158,7 +161,8 @@ static struct str line_of(const struct text *t, size_t fact)
 	return (struct str){ t->buf.bytes + t->at[fact], t->len[fact] };
 }
 
-static void group_failed(struct journal *j, struct index_batch *b, const struct text *t, const struct group *g)
+static void group_failed(struct journal *j, struct index_batch *b, const struct text *t,
+			 const struct group *g)
 {
 	for (size_t i = 0; i < g->count; i++) {
 		const struct fact *f = index_batch_fact(b, g->facts[i]);

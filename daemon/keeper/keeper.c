@@ -89,7 +89,8 @@ static void check_store(struct keeper *k)
 	int r = store_check_writable(k->house.store);
 
 	if (r < 0 && !k->is_store_failing)
-		log_error("keeper", "the store cannot be written: hits go on, nothing new is kept", LOG_ERR("error", r), LOG_END);
+		log_error("keeper", "the store cannot be written: hits go on, nothing new is kept",
+			  LOG_ERR("error", r), LOG_END);
 	if (r == 0 && k->is_store_failing)
 		log_info("keeper", "the store can be written again", LOG_END);
 	k->is_store_failing = r < 0;
@@ -101,8 +102,10 @@ static void heal_index(struct keeper *k)
 
 	log_error("keeper", "the index is damaged: it is rebuilt from the store's files now", LOG_END);
 	r = rebuild_index(&k->house);
+	k->needs_rebuild = r < 0;
 	if (r < 0)
-		log_error("keeper", "the index could not be rebuilt and is tried again in a minute", LOG_ERR("error", r), LOG_END);
+		log_error("keeper", "the index could not be rebuilt and is tried again in a minute",
+			  LOG_ERR("error", r), LOG_END);
 }
 
 static void maintain(struct keeper *k)
@@ -118,14 +121,17 @@ static void run_timers(struct keeper *k)
 	struct house *h = &k->house;
 
 	if (is_due(k, &k->uses_mono_ms, USES_EVERY_MS))
-		(void)index_flush_uses(h->index); /* lost times of use make the order of eviction a little worse */
+		(void)index_flush_uses(
+			h->index); /* lost times of use make the order of eviction a little worse */
 	if (is_due(k, &k->writable_mono_ms, WRITABLE_EVERY_MS))
 		check_store(k);
-	if (clock_mono_ms(h->clock) - k->busy_mono_ms >= IDLE_MS && is_due(k, &k->maintain_mono_ms, MAINTAIN_EVERY_MS))
+	if (clock_mono_ms(h->clock) - k->busy_mono_ms >= IDLE_MS &&
+	    is_due(k, &k->maintain_mono_ms, MAINTAIN_EVERY_MS))
 		maintain(k);
 	if (index_has_gaps(h->index) && !h->is_index_failing && is_due(k, &k->gaps_mono_ms, HEAL_EVERY_MS))
-		(void)fill_gaps(h); /* said by the next commit that fails, and tried again */
-	if (index_is_damaged(h->index) && is_due(k, &k->heal_mono_ms, HEAL_EVERY_MS))
+		(void)compare_index(h); /* tried again as long as there are gaps */
+	k->needs_rebuild |= index_is_damaged(h->index);
+	if (k->needs_rebuild && is_due(k, &k->heal_mono_ms, HEAL_EVERY_MS))
 		heal_index(k);
 }
 
@@ -258,8 +264,8 @@ static struct job *job_new(enum job_kind kind)
 	return job;
 }
 
-void keeper_finish_part(struct keeper *k, struct part *part, const struct content_id *id, const struct blob_meta *meta,
-			void (*done)(void *ctx, int error), void *ctx)
+void keeper_finish_part(struct keeper *k, struct part *part, const struct content_id *id,
+			const struct blob_meta *meta, void (*done)(void *ctx, int error), void *ctx)
 {
 	struct job *job = job_new(JOB_FINISH);
 
@@ -289,7 +295,8 @@ static bool queue_once(struct keeper *k, struct job *job)
 	LIST_EACH(it, &k->jobs) {
 		const struct job *other = LIST_ENTRY(it, struct job, node);
 
-		if (other->kind == job->kind && other->part == job->part && digest_eq(&other->sha256, &job->sha256))
+		if (other->kind == job->kind && other->part == job->part &&
+		    digest_eq(&other->sha256, &job->sha256))
 			return false;
 	}
 	list_add_tail(&k->jobs, &job->node);
@@ -321,8 +328,8 @@ void keeper_report_corrupt(struct keeper *k, const struct digest *sha256)
 		return;
 	}
 	format_hex(sha256->bytes, SHA256_BYTES, hex);
-	log_error("keeper", "a stored file is not what it was: put aside, fetched again when it is asked for", LOG_TEXT("sha256", hex),
-		  LOG_END);
+	log_error("keeper", "a stored file is not what it was: put aside, fetched again when it is asked for",
+		  LOG_TEXT("sha256", hex), LOG_END);
 	metrics_add(k->house.metrics, METRIC_STORAGE_CORRUPT, FOUND_BY_READ, 0, 0, 1);
 }
 

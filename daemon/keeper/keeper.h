@@ -8,11 +8,12 @@
  * Threads   one of its own; calls from any thread queue work. Callbacks run on the keeper thread.
  * Order     verify -> fsync file -> sidecar -> rename -> fsync folders -> journal + fsync -> SQLite (FULL)
  *           -> done.
- * A turn of the thread: take the index's batch, flush the store's pending bytes, finish parts, journal,
- * transaction.
+ *           A turn of the thread: take the index's batch, flush the store's pending bytes, finish parts,
+ *           journal, transaction.
  *           Group commit: everything queued within 20 ms shares one journal sync and one transaction.
- * Promises  (1) done(0) means durable. (2) an open blob is never evicted, and eviction takes the least
- *           recently used first.
+ * Promises  (1) done(0) means durable: the file has its name, whatever happens to the index.
+ *           (2) an open blob is never evicted, and eviction takes the least recently used first; nothing is
+ *           evicted when all that could go is not enough (-ENOSPC).
  *           (3) the queue is bounded by its users: flights, plus the index's own queue.
  */
 #pragma once
@@ -29,16 +30,16 @@ struct keeper_opts {
 };
 /*
  * Before any other thread: recovers the store (adopting complete parts), rebuilds the index from the
- * store's files when
- * index_needs_rebuild, and evicts down to the limit.
+ * store's files when index_needs_rebuild, compares both when their numbers differ, and evicts down to the
+ * limit.
  */
 int keeper_recover(const struct keeper_opts *opts, bool index_needs_rebuild);
 int keeper_new(const struct keeper_opts *opts, struct keeper **ret_keeper);
 /* Writes what is queued, then ends the thread. */
 void keeper_free(struct keeper *k);
 
-void keeper_finish_part(struct keeper *k, struct part *part, const struct content_id *id, const struct blob_meta *meta,
-			void (*done)(void *ctx, int error), void *ctx);
+void keeper_finish_part(struct keeper *k, struct part *part, const struct content_id *id,
+			const struct blob_meta *meta, void (*done)(void *ctx, int error), void *ctx);
 void keeper_make_room(struct keeper *k, uint64_t bytes, void (*done)(void *ctx, int error), void *ctx);
 void keeper_checkpoint_part(struct keeper *k, struct part *part);
 /* A blob was found bad: quarantined, forgotten, counted. */

@@ -7,13 +7,13 @@
  *   recover.c  start-up and the index made anew
  */
 #pragma once
+#include <pthread.h>
+#include <stdatomic.h>
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/lock.h"
 #include "keeper/keeper.h"
 #include "metrics/metrics.h"
-#include <pthread.h>
-#include <stdatomic.h>
 
 /* Facts in one transaction: some 100 ms of work, so that a fill that waits for its commit does not wait long. */
 #define BATCH_FACTS_MAX 8192
@@ -23,11 +23,11 @@ enum job_kind { JOB_FINISH, JOB_ROOM, JOB_CHECKPOINT, JOB_CORRUPT, JOB_SYNC };
 struct job {
 	struct list node;
 	enum job_kind kind;
-	struct part *part;            /* FINISH CHECKPOINT; a reference */
-	struct content_id id;         /* FINISH */
-	struct blob_meta meta;        /* FINISH */
-	struct digest sha256;         /* CORRUPT */
-	uint64_t bytes;               /* ROOM */
+	struct part *part;     /* FINISH CHECKPOINT; a reference */
+	struct content_id id;  /* FINISH */
+	struct blob_meta meta; /* FINISH */
+	struct digest sha256;  /* CORRUPT */
+	uint64_t bytes;        /* ROOM */
 	int result;
 	void (*done)(void *ctx, int error); /* may be NULL */
 	void *ctx;
@@ -35,11 +35,11 @@ struct job {
 
 /* The journals and what they could not take. Belongs to the keeper thread. */
 struct journal {
-	struct store *store;          /* borrowed */
-	struct list owed;             /* of struct owed_line: marks taken away that are not on disk yet */
+	struct store *store; /* borrowed */
+	struct list owed;    /* of struct owed_line: marks taken away that are not on disk yet */
 	size_t owed_count;
-	uint64_t absent_lines;        /* written in this life */
-	bool is_failing;              /* for one line in the log */
+	uint64_t absent_lines; /* written in this life */
+	bool is_failing;       /* for one line in the log */
 };
 void journal_init(struct journal *j, struct store *store);
 void journal_done(struct journal *j);
@@ -48,14 +48,14 @@ void journal_write(struct journal *j, struct index_batch *b);
 
 /* What works on store and index: the keeper thread, and start-up before it. */
 struct house {
-	struct store *store;          /* borrowed, as all */
+	struct store *store; /* borrowed, as all */
 	struct index *index;
 	struct metrics *metrics;
 	const struct clock *clock;
 	struct journal journal;
 	atomic_uint_least64_t alive_mono_ms;
-	bool has_left_behind;         /* a file whose row is gone could not be deleted */
-	bool is_index_failing;        /* for one line in the log */
+	bool has_left_behind;  /* a file whose row is gone could not be deleted */
+	bool is_index_failing; /* for one line in the log */
 };
 void house_init(struct house *h, const struct keeper_opts *opts);
 void house_done(struct house *h);
@@ -69,14 +69,16 @@ static inline void house_is_alive(struct house *h)
 struct keeper {
 	struct house house;
 	pthread_t thread;
-	uint64_t began_mono_ms;       /* the last turn */
-	uint64_t uses_mono_ms, writable_mono_ms, maintain_mono_ms, heal_mono_ms, gaps_mono_ms, busy_mono_ms; /* when last done */
-	bool is_store_failing;        /* for one line in the log */
+	uint64_t began_mono_ms; /* the last turn */
+	uint64_t uses_mono_ms, writable_mono_ms, maintain_mono_ms, heal_mono_ms, gaps_mono_ms,
+		busy_mono_ms; /* when last done */
+	bool needs_rebuild;
+	bool is_store_failing; /* for one line in the log */
 
-	struct lock lock;             /* rank KEEPER; guards all below */
+	struct lock lock; /* rank KEEPER; guards all below */
 	pthread_cond_t wake, synced;
-	struct list jobs;             /* of struct job, oldest first */
-	bool has_facts;               /* the index's queue is not empty */
+	struct list jobs; /* of struct job, oldest first */
+	bool has_facts;   /* the index's queue is not empty */
 	bool is_stopping;
 };
 
@@ -98,5 +100,5 @@ void evict_some(struct house *h, uint64_t bytes);
 /* --- recover.c --- */
 
 int rebuild_index(struct house *h);
-/* Compares the store with an index that had to give facts up. */
-int fill_gaps(struct house *h);
+/* Every stored blob gets its row, and every row without a blob goes. */
+int compare_index(struct house *h);

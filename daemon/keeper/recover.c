@@ -5,7 +5,7 @@
  *   store_recover()         parts, temporary files, counted bytes; complete parts become blobs
  *   index lost              rebuilt from sidecars and journals
  *   blobs without a row     whose eviction was cut short go
- *   index with gaps         blobs whose row could not be written are adopted
+ *   numbers that differ     (rows that could not be written, an older copy of the index) both are compared
  *   over the limit          (it was made smaller) the oldest blobs go
  *
  * Grants are not rebuilt: after the loss of an index everything protected is refused until upstream agrees again.
@@ -95,8 +95,9 @@ int rebuild_index(struct house *h)
 		r = index_rebuild_end(h->index);
 	if (r < 0)
 		return r;
-	log_info("keeper", "the index was rebuilt from the store's files", LOG_U64("blobs", b.blobs), LOG_U64("facts", b.facts),
-		 LOG_U64("broken", b.broken), LOG_U64("ms", clock_mono_ms(h->clock) - began), LOG_END);
+	log_info("keeper", "the index was rebuilt from the store's files", LOG_U64("blobs", b.blobs),
+		 LOG_U64("facts", b.facts), LOG_U64("broken", b.broken),
+		 LOG_U64("ms", clock_mono_ms(h->clock) - began), LOG_END);
 	return 0;
 }
 
@@ -134,18 +135,51 @@ static int adopt_unless_known(void *ctx, const struct blob_meta *meta)
 	return index_find_blob(a->house->index, &id, &sha256) == 0 ? 0 : adopt(a, meta);
 }
 
-int fill_gaps(struct house *h)
+struct dangling {
+	struct house *house;
+	uint64_t count;
+};
+
+static int drop_dangling(void *ctx, const struct digest *sha256, uint64_t size, int64_t used_at)
+{
+	struct dangling *d = ctx;
+	struct blob *blob = NULL;
+
+	house_is_alive(d->house);
+	if (store_open_blob(d->house->store, sha256, &blob) == -ENODATA) {
+		index_learn(d->house->index, &(struct fact){ .kind = FACT_BLOB_GONE, .sha256 = *sha256 });
+		d->count++;
+	}
+	(void)blob_unref(blob);
+	return 0;
+}
+
+int compare_index(struct house *h)
 {
 	struct adoption a = { .house = h };
+	struct dangling d = { .house = h };
 	int r = store_blob_each(h->store, adopt_unless_known, &a);
 
+	if (r == 0)
+		r = index_oldest_blobs(h->index, drop_dangling, &d);
 	if (r == 0)
 		r = commit_facts(h);
 	if (r == 0)
 		r = index_fill_gaps(h->index);
 	if (r == 0)
-		log_info("keeper", "the index knows every stored file again", LOG_U64("adopted", a.adopted), LOG_END);
+		log_info("keeper", "the index was compared with the store", LOG_U64("adopted", a.adopted),
+			 LOG_U64("dropped", d.count), LOG_END);
 	return r;
+}
+
+/* Facts were given up, or an older copy of the index was put back (D03): then the numbers differ. */
+static bool is_index_off(struct house *h)
+{
+	struct store_usage usage;
+	uint64_t rows;
+
+	store_usage(h->store, &usage);
+	return index_has_gaps(h->index) || index_count_blobs(h->index, &rows) < 0 || rows != usage.objects;
 }
 
 /* An eviction was cut short between rows and files. What was learned again in between stays. */
@@ -166,28 +200,29 @@ static uint64_t over_limit(struct house *h)
 	return u.limit && u.used > u.limit ? u.used - u.limit : 0;
 }
 
+static int recover_index(struct house *h, bool needs_rebuild)
+{
+	int r = needs_rebuild ? rebuild_index(h) : index_leaving_each(h->index, finish_leaving, h);
+
+	if (r < 0)
+		return r;
+	index_leaving_done(h->index);
+	r = commit_facts(h); /* with what store_recover() adopted */
+	return r == 0 && is_index_off(h) ? compare_index(h) : r;
+}
+
 static int recover(struct house *h, bool index_needs_rebuild)
 {
 	struct adoption a = { .house = h };
 	int r = store_recover(h->store, adopt_part, &a);
 
-	if (r < 0)
-		return r;
-	if (index_needs_rebuild)
-		r = rebuild_index(h);
-	else
-		r = index_leaving_each(h->index, finish_leaving, h);
-	if (r < 0)
-		return r;
-	index_leaving_done(h->index);
-	if (index_has_gaps(h->index))
-		r = fill_gaps(h);
 	if (r == 0)
-		r = commit_facts(h);
+		r = recover_index(h, index_needs_rebuild);
 	if (r < 0)
 		return r;
 	if (a.adopted)
-		log_info("keeper", "blobs were adopted that the last run did not finish", LOG_U64("blobs", a.adopted), LOG_END);
+		log_info("keeper", "blobs were adopted that the last run did not finish",
+			 LOG_U64("blobs", a.adopted), LOG_END);
 	evict_some(h, over_limit(h));
 	return 0;
 }

@@ -138,7 +138,9 @@ static struct content_id lfs_content(uint8_t seed, uint64_t size)
 
 static struct fact entry_fact(const char *commit, const char *path, struct content_id content)
 {
-	struct fact f = { .kind = FACT_ENTRY, .repo = REPO, .path = str_from(path), .content = content, .at = 1700000000 };
+	struct fact f = {
+		.kind = FACT_ENTRY, .repo = REPO, .path = str_from(path), .content = content, .at = 1700000000
+	};
 
 	memcpy(f.commit, commit, COMMIT_HEX);
 	return f;
@@ -181,7 +183,11 @@ static struct doc make_doc(uint8_t body, int64_t fetched_at)
 
 static void learn_doc(struct fixture *f, const char *key, const struct doc *doc)
 {
-	learn(f, (struct fact){ .kind = FACT_DOC, .repo = REPO, .path = str_from(key), .doc = doc, .at = doc->fetched_at });
+	learn(f, (struct fact){ .kind = FACT_DOC,
+				.repo = REPO,
+				.path = str_from(key),
+				.doc = doc,
+				.at = doc->fetched_at });
 }
 
 static int find_entry(struct fixture *f, const char *commit, const char *path, struct content_id *ret)
@@ -213,7 +219,8 @@ static void look_at_name(struct fixture *f)
 	assert_int_equal(index_find_name(f->index, REPO, STR("main"), commit, &checked_at), 0);
 	assert_string_equal(commit, C2);
 	assert_int_equal(checked_at, 200);
-	assert_int_equal(index_find_name(f->index, STR("models/acme/Pub"), STR("main"), commit, NULL), -ENODATA);
+	assert_int_equal(index_find_name(f->index, STR("models/acme/Pub"), STR("main"), commit, NULL),
+			 -ENODATA);
 }
 
 static void finds_the_last_commit_of_a_name(void **state)
@@ -274,7 +281,8 @@ static void look_at_commits(struct fixture *f)
 	assert_int_equal(index_find_commit(f->index, REPO, STR("111111"), commit), -ENODATA);  /* too short */
 	assert_int_equal(index_find_commit(f->index, REPO, STR("11111111x"), commit), -ENODATA);
 	assert_int_equal(index_find_commit(f->index, REPO, STR("3333333"), commit), -ENODATA);
-	assert_int_equal(index_find_commit(f->index, STR("models/acme/other"), STR("11111112"), commit), -ENODATA);
+	assert_int_equal(index_find_commit(f->index, STR("models/acme/other"), STR("11111112"), commit),
+			 -ENODATA);
 	assert_string_equal(commit, "untouched");
 	assert_int_equal(index_find_commit(f->index, REPO, STR("11111112"), commit), 0);
 	assert_string_equal(commit, C2);
@@ -293,7 +301,8 @@ static void finds_a_commit_by_its_only_prefix(void **state)
 
 static void look_at_entries(struct fixture *f)
 {
-	struct content_id got = { .size = 99 }, git = git_content(1, 10), lfs = lfs_content(2, UINT64_C(5000000000));
+	struct content_id got = { .size = 99 }, git = git_content(1, 10),
+			  lfs = lfs_content(2, UINT64_C(5000000000));
 
 	assert_int_equal(find_entry(f, C1, "never heard", &got), -ENODATA);
 	assert_int_equal(find_entry(f, C1, "gone.txt", &got), -ENOENT);
@@ -430,7 +439,8 @@ static void look_at_docs(struct fixture *f)
 
 static void keeps_a_document_with_what_to_send(void **state)
 {
-	struct doc first = make_doc(8, 200), second = make_doc(9, 300), bare = { .body_size = 1, .fetched_at = 1 };
+	struct doc first = make_doc(8, 200), second = make_doc(9, 300),
+		   bare = { .body_size = 1, .fetched_at = 1 };
 
 	learn_doc(*state, "m:info", &first);
 	learn_doc(*state, "m:info", &second);
@@ -442,7 +452,8 @@ static void keeps_a_document_with_what_to_send(void **state)
 
 static void look_at_blobs(struct fixture *f)
 {
-	struct content_id lfs = lfs_content(1, 10), git = git_content(2, 10), other = lfs_content(3, 10), no_git = git_content(0, 5);
+	struct content_id lfs = lfs_content(1, 10), git = git_content(2, 10), other = lfs_content(3, 10),
+			  no_git = git_content(0, 5);
 	struct digest got = { .bytes = { 77 } };
 
 	assert_int_equal(index_find_blob(f->index, &other, &got), -ENODATA);

@@ -15,6 +15,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "common/path.h"
 #include "keeper/keeper.h"
 
 #define C1 "1111111111111111111111111111111111111111"
@@ -62,6 +63,7 @@ int unlinkat(int fd, const char *name, int flags)
 	return (int)syscall(SYS_unlinkat, fd, name, flags);
 }
 
+/* Built with 64-bit offsets, these are ftruncate64 and pwrite64, which SQLite calls as well. */
 int ftruncate(int fd, off_t length)
 {
 	step();
@@ -69,12 +71,6 @@ int ftruncate(int fd, off_t length)
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t len, off_t at)
-{
-	step();
-	return syscall(SYS_pwrite64, fd, bytes, len, at);
-}
-
-ssize_t pwrite64(int fd, const void *bytes, size_t len, off_t at)
 {
 	step();
 	return syscall(SYS_pwrite64, fd, bytes, len, at);
@@ -91,7 +87,9 @@ struct house {
 
 static struct keeper_opts opts_of(struct house *h)
 {
-	return (struct keeper_opts){ .store = h->f->store, .index = h->index, .metrics = h->f->metrics, .clock = &h->f->clock };
+	return (struct keeper_opts){
+		.store = h->f->store, .index = h->index, .metrics = h->f->metrics, .clock = &h->f->clock
+	};
 }
 
 static void open_index(struct house *h)
@@ -170,7 +168,10 @@ struct outcome {
 	int error;
 };
 
-#define OUTCOME_INIT { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER }
+#define OUTCOME_INIT                                                                                         \
+	{                                                                                                    \
+		.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER                         \
+	}
 
 static void on_done(void *ctx, int error)
 {
@@ -200,25 +201,37 @@ static int make_room(struct house *h, uint64_t bytes)
 	return wait_for(&o);
 }
 
-/* As a flight does: room, part, bytes, keeper. */
+/* The part with room for all of it, evicting as a flight has it done. */
+static int open_part(struct house *h, const struct content_id *id, struct part **ret_part)
+{
+	struct part *part = NULL;
+	uint64_t missing = 0;
+	int r = store_open_part(h->f->store, id, &part);
+
+	if (r < 0)
+		return r;
+	while ((r = part_reserve(part, (struct byte_range){ 0, id->size }, &missing)) == -ENOSPC) {
+		r = missing == UINT64_MAX ? -EDQUOT : make_room(h, missing);
+		if (r < 0)
+			break;
+	}
+	if (r < 0)
+		part_drop(part);
+	if (r < 0)
+		part = part_unref(part);
+	*ret_part = part;
+	return r;
+}
+
+/* As a flight does: part, room, bytes, keeper. */
 static int fill(struct house *h, const char *bytes, size_t len, struct blob_meta *ret_meta)
 {
 	struct outcome o = OUTCOME_INIT;
 	struct blob_meta meta = meta_of(bytes, len);
 	struct content_id id = lfs_id(&meta);
 	struct part *part = NULL;
-	uint64_t missing = 0;
-	int r;
+	int r = open_part(h, &id, &part);
 
-	while ((r = store_reserve(h->f->store, len, &missing)) == -ENOSPC) {
-		if (missing == UINT64_MAX)
-			return r;
-		r = make_room(h, missing);
-		if (r < 0)
-			return r;
-	}
-	assert_int_equal(r, 0);
-	r = store_open_part(h->f->store, &id, &part);
 	if (r < 0)
 		return r;
 	assert_int_equal(part_write(part, 0, bytes, len), 0);
@@ -263,9 +276,12 @@ static struct fact name_fact(const char *revision, const char *commit, int64_t a
 	return f;
 }
 
-static void learn_entry(struct house *h, const char *commit, const char *path, const struct content_id *content)
+static void learn_entry(struct house *h, const char *commit, const char *path,
+			const struct content_id *content)
 {
-	struct fact f = { .kind = content ? FACT_ENTRY : FACT_ABSENT, .repo = REPO, .path = str_from(path), .at = 1000 };
+	struct fact f = {
+		.kind = content ? FACT_ENTRY : FACT_ABSENT, .repo = REPO, .path = str_from(path), .at = 1000
+	};
 
 	memcpy(f.commit, commit, COMMIT_HEX);
 	if (content)
@@ -292,7 +308,9 @@ static int learn_doc(struct house *h, const char *key, const char *text, size_t 
 		return r;
 	doc.body = meta.sha256;
 	doc.body_size = meta.size;
-	index_learn(h->index, &(struct fact){ .kind = FACT_DOC, .repo = REPO, .path = str_from(key), .doc = &doc, .at = 1000 });
+	index_learn(h->index,
+		    &(struct fact){
+			    .kind = FACT_DOC, .repo = REPO, .path = str_from(key), .doc = &doc, .at = 1000 });
 	return 0;
 }
 
@@ -354,8 +372,7 @@ static void many_parts_share_commits(void **state)
 		outcomes[i] = (struct outcome)OUTCOME_INIT;
 		metas[i] = meta_of(bytes, 1000);
 		id = git_id(&metas[i]);
-		assert_int_equal(reserve(h->f->store, 1000), 0);
-		assert_int_equal(store_open_part(h->f->store, &id, &part), 0);
+		assert_int_equal(open_part(h, &id, &part), 0);
 		assert_int_equal(part_write(part, 0, bytes, 1000), 0);
 		keeper_finish_part(h->keeper, part, &id, &metas[i], on_done, &outcomes[i]);
 		(void)part_unref(part);
@@ -380,7 +397,10 @@ static void a_sync_makes_all_that_was_learned_durable(void **state)
 		(void)snprintf(path, sizeof(path), "p%d", i);
 		learn_entry(h, C1, path, &content);
 	}
-	index_learn(h->index, &(struct fact){ .kind = FACT_NAME, .repo = REPO, .revision = STR("main"), .commit = C1, .at = 5 });
+	index_learn(
+		h->index,
+		&(struct fact){
+			.kind = FACT_NAME, .repo = REPO, .revision = STR("main"), .commit = C1, .at = 5 });
 	assert_int_equal(learn_doc(h, "m:info", "{}", 2), 0);
 	keeper_sync(h->keeper);
 	/* nobody is asked to write anything any more: what another process would see now is all there is */
@@ -415,8 +435,7 @@ static void gives_parts_back_after_a_checkpoint(void **state)
 	struct part *part = NULL;
 	struct byte_range gap;
 
-	assert_int_equal(reserve(h->f->store, 100000), 0);
-	assert_int_equal(store_open_part(h->f->store, &id, &part), 0);
+	assert_int_equal(open_part(h, &id, &part), 0);
 	assert_int_equal(part_write(part, 0, bytes, 60000), 0);
 	for (int i = 0; i < 100; i++)
 		keeper_checkpoint_part(h->keeper, part);
@@ -424,8 +443,7 @@ static void gives_parts_back_after_a_checkpoint(void **state)
 	(void)part_unref(part);
 	stop(h);
 	start(h);
-	assert_int_equal(reserve(h->f->store, 100000), 0);
-	assert_int_equal(store_open_part(h->f->store, &id, &part), 0);
+	assert_int_equal(open_part(h, &id, &part), 0);
 	assert_true(part_next_gap(part, 0, &gap));
 	assert_int_equal(gap.first, 60000);
 	(void)part_unref(part);
@@ -722,12 +740,15 @@ static void dump_rebuildable(struct house *h, struct buf *out)
 {
 	static const char *const queries[] = {
 		"SELECT hex(name), hex(target), at FROM aliases ORDER BY 1",
-		"SELECT hex(r.name), hex(revision), hex(hash) FROM names n JOIN repos r ON r.id = n.repo_id ORDER BY 1, 2",
-		"SELECT hex(r.name), hex(c.hash), c.tree_at, c.tree_entries FROM commits c JOIN repos r ON r.id = c.repo_id"
+		"SELECT hex(r.name), hex(revision), hex(hash) FROM names n JOIN repos r ON r.id = n.repo_id "
+		"ORDER BY 1, 2",
+		"SELECT hex(r.name), hex(c.hash), c.tree_at, c.tree_entries FROM commits c JOIN repos r ON "
+		"r.id = c.repo_id"
 		" ORDER BY 1, 2",
 		"SELECT hex(r.name), hex(c.hash), hex(path), kind, hex(content), size, at FROM entries e"
 		" JOIN commits c ON c.id = e.commit_id JOIN repos r ON r.id = c.repo_id ORDER BY 1, 2, 3",
-		"SELECT hex(r.name), hex(key), hex(body), body_size, fetched_at, content_type, link_next, hex(hash) FROM docs d"
+		"SELECT hex(r.name), hex(key), hex(body), body_size, fetched_at, content_type, link_next, "
+		"hex(hash) FROM docs d"
 		" JOIN repos r ON r.id = d.repo_id ORDER BY 1, 2",
 		"SELECT hex(r.name), level FROM publics p JOIN repos r ON r.id = p.repo_id ORDER BY 1",
 		"SELECT hex(sha256), hex(git), size FROM blobs ORDER BY 1",
@@ -748,7 +769,8 @@ static void live_a_while(struct house *h)
 
 	memcpy(grant.subject, subject, SUBJECT_BYTES);
 	index_learn(h->index, &grant);
-	index_learn(h->index, &(struct fact){ .kind = FACT_ALIAS, .repo = STR("models/old"), .to = REPO, .at = 1000 });
+	index_learn(h->index,
+		    &(struct fact){ .kind = FACT_ALIAS, .repo = STR("models/old"), .to = REPO, .at = 1000 });
 	for (unsigned i = 0; i < 200; i++) {
 		struct fact name;
 
@@ -835,6 +857,41 @@ static void a_tree_whose_journal_lost_a_line_is_not_believed(void **state)
 	assert_int_equal(index_find_entry(h->index, REPO, STR(C1), STR("third"), &got), -ENODATA);
 }
 
+static void copy_file(const char *from, const char *to)
+{
+	SCOPED_BUF bytes = { 0 };
+
+	buf_init(&bytes, 64 << 20);
+	assert_int_equal(fs_read_file(AT_FDCWD, from, &bytes), 0);
+	write_file(to, bytes.bytes, bytes.len);
+}
+
+static void an_older_copy_of_the_index_is_brought_up_to_date(void **state)
+{
+	struct house *h = *state;
+	char path[PATH_MAX], copy[PATH_MAX];
+	struct blob_meta old, newer, newest;
+
+	old = fill_seed(h, 100000, 1);
+	stop(h);
+	(void)snprintf(path, sizeof(path), "%s/index.db", h->f->path);
+	(void)snprintf(copy, sizeof(copy), "%s/copy.db", h->f->root);
+	copy_file(path, copy);
+	start(h);
+	h->f->wall_s += 3600;
+	newer = fill_seed(h, 10000, 2);
+	newest = fill_seed(h, 10000, 3);
+	assert_int_equal(make_room(h, 1000), 0);
+	assert_false(index_has(h, &old));
+	stop(h);
+	copy_file(copy, path);
+	start(h);
+	assert_false(h->was_rebuilt);
+	assert_false(index_has(h, &old));
+	assert_true(index_has(h, &newer));
+	assert_true(index_has(h, &newest));
+}
+
 static void heals_an_index_that_is_damaged_while_it_runs(void **state)
 {
 	struct house *h = *state;
@@ -861,7 +918,8 @@ static void heals_an_index_that_is_damaged_while_it_runs(void **state)
 	assert_int_equal(close(fd), 0);
 	for (int i = 0; i < 5000; i += 7) {
 		(void)snprintf(name, sizeof(name), "p%d", i);
-		assert_int_not_equal(index_find_entry(h->index, REPO, STR(C1), str_from(name), &got), -ENOENT);
+		assert_int_not_equal(index_find_entry(h->index, REPO, STR(C1), str_from(name), &got),
+				     -ENOENT);
 	}
 	assert_true(log_count(LOG_LEVEL_ERROR) > errors || index_is_damaged(h->index));
 	/* a turn of the keeper, and the timers after it */
@@ -958,6 +1016,8 @@ static void check_survivor(struct house *h, const char *said)
 	open_store(h->f);
 	open_index(h);
 	opts = opts_of(h);
+	/* also before anything is mended: the order of writing alone must see to it */
+	assert_int_equal(index_oldest_blobs(h->index, check_row_has_blob, h), 0);
 	assert_int_equal(keeper_recover(&opts, h->was_rebuilt), 0);
 	assert_int_equal(index_oldest_blobs(h->index, check_row_has_blob, h), 0);
 	assert_int_equal(store_blob_each(h->f->store, check_blob_has_row, h), 0);
@@ -1139,6 +1199,7 @@ int main(void)
 		TEST(blobs_stored_while_the_index_could_not_be_written_are_found_again),
 		TEST(a_rebuilt_index_equals_the_lost_one),
 		TEST(a_tree_whose_journal_lost_a_line_is_not_believed),
+		TEST(an_older_copy_of_the_index_is_brought_up_to_date),
 		TEST(heals_an_index_that_is_damaged_while_it_runs),
 		cmocka_unit_test(survives_death_at_every_step),
 		cmocka_unit_test(survives_death_at_every_step_and_the_loss_of_the_index),

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * index/forget - what is taken back as a whole: after a write to a repo, or when a token has lost its rights.
+ *
+ * In memory it happens at once. Until the disk has done the same, shard.forgets says that what the disk holds does not count
+ * (forget_covers).
+ *
+ * Threads   any.
+ */
+#include "index/priv.h"
+
+#include <assert.h>
+
+#include "common/banned.h"
+
+enum forget_scope { FORGET_REPO = 'f', FORGET_SUBJECT_GRANTS = 's', FORGET_REPO_GRANTS = 'r' };
+
+static struct str forget_key(struct buf *out, enum forget_scope scope, struct str what)
+{
+	buf_init(out, what.len + 2);
+	(void)buf_append_char(out, (char)scope); /* fits */
+	(void)buf_append_str(out, what);
+	return buf_str(out);
+}
+
+static bool forgets_has(const struct shard *s, enum forget_scope scope, struct str what)
+{
+	SCOPED_BUF key = { 0 };
+
+	return map_get(s->forgets, forget_key(&key, scope, what)) != NULL;
+}
+
+static bool doc_is_pinned(struct str key)
+{
+	return str_starts_with(key, STR("c:"));
+}
+
+bool forget_covers(const struct shard *s, const struct key *k)
+{
+	if (map_count(s->forgets) == 0)
+		return false;
+	switch (k->kind) {
+	case ROW_NAME:
+	case ROW_ENTRY:
+		return forgets_has(s, FORGET_REPO, k->repo);
+	case ROW_DOC:
+		return !doc_is_pinned(k->a) && forgets_has(s, FORGET_REPO, k->repo);
+	case ROW_GRANT:
+		return forgets_has(s, FORGET_SUBJECT_GRANTS, k->a) ||
+		       forgets_has(s, FORGET_REPO_GRANTS, k->repo);
+	default:
+		return false;
+	}
+}
+
+static void forgets_add(struct shard *s, enum forget_scope scope, struct str what, int n)
+{
+	SCOPED_BUF buf = { 0 };
+	struct str key = forget_key(&buf, scope, what);
+	intptr_t count = (intptr_t)map_get(s->forgets, key) + n;
+
+	assert(count >= 0);
+	if (count > 0)
+		(void)map_put(s->forgets, key, (void *)count);
+	else
+		(void)map_take(s->forgets, key);
+}
+
+struct forget {
+	struct shard *shard;
+	struct str repo;    /* empty: any */
+	struct str subject; /* empty: any */
+};
+
+static int forget_row(void *ctx, struct str key, void *value)
+{
+	const struct forget *f = ctx;
+	struct row *row = value;
+
+	if (f->repo.len && !str_eq(key_repo(key), f->repo))
+		return 0;
+	if (f->subject.len && !str_eq(key_a(key), f->subject))
+		return 0;
+	if (row->kind == ROW_DOC && doc_is_pinned(key_a(key)))
+		return 0;
+	row_set(f->shard, row, &(struct value){ .state = VALUE_NONE });
+	return 0;
+}
+
+void learn_forget(struct index *x, const struct fact *f, struct push *p)
+{
+	struct item *item = item_new(f);
+	struct forget forget = { .repo = f->repo };
+	SCOPED_KEY k;
+	struct shard *s;
+
+	key_init(&k, ROW_NAME, f->repo, STR(""), STR("")); /* for its shard */
+	s = &x->table.shards[k.shard];
+	forget.shard = s;
+	shard_write(s);
+	(void)map_each(s->rows[ROW_NAME], forget_row, &forget);
+	(void)map_each(s->rows[ROW_DOC], forget_row, &forget);
+	LIST_EACH(it, &s->absent) {
+		struct row *row = LIST_ENTRY(it, struct row, absent);
+
+		(void)forget_row(&forget, (struct str){ row->key, row->key_len }, row);
+	}
+	forgets_add(s, FORGET_REPO, f->repo, 1);
+	s->epoch++;
+	push_locked(x, p, item);
+	shard_drop(s);
+}
+
+/* The grants of a subject lie in one shard, those of a repo in all: then all are locked, in their order. */
+void learn_forget_grants(struct index *x, const struct fact *f, struct push *p)
+{
+	bool is_repo = f->repo.len > 0;
+	struct str what = is_repo ? f->repo : subject_str(f);
+	struct item *item = item_new(f);
+	unsigned first = 0, end = SHARDS;
+	SCOPED_KEY k;
+
+	key_init(&k, ROW_GRANT, STR(""), subject_str(f), STR("")); /* for its shard */
+	if (!is_repo) {
+		first = k.shard;
+		end = first + 1;
+	}
+	for (unsigned i = first; i < end; i++) {
+		struct shard *s = &x->table.shards[i];
+		struct forget forget = { .shard = s };
+
+		*(is_repo ? &forget.repo : &forget.subject) = what;
+		shard_write(s);
+		(void)map_each(s->rows[ROW_GRANT], forget_row, &forget);
+		forgets_add(s, is_repo ? FORGET_REPO_GRANTS : FORGET_SUBJECT_GRANTS, what, 1);
+		s->epoch++;
+	}
+	push_locked(x, p, item);
+	for (unsigned i = first; i < end; i++)
+		shard_drop(&x->table.shards[i]);
+}
+
+void settle_forget(struct index *x, const struct fact *f)
+{
+	SCOPED_KEY k;
+	unsigned first = 0, end = SHARDS;
+	enum forget_scope scope = f->kind == FACT_FORGET ? FORGET_REPO
+				  : f->repo.len          ? FORGET_REPO_GRANTS
+							 : FORGET_SUBJECT_GRANTS;
+	struct str what = scope == FORGET_SUBJECT_GRANTS ? subject_str(f) : f->repo;
+
+	key_init(&k, scope == FORGET_REPO ? ROW_NAME : ROW_GRANT, f->repo, subject_str(f), STR(""));
+	if (scope != FORGET_REPO_GRANTS) {
+		first = k.shard;
+		end = first + 1;
+	}
+	for (unsigned i = first; i < end; i++) {
+		shard_write(&x->table.shards[i]);
+		forgets_add(&x->table.shards[i], scope, what, -1);
+		/* who read the disk before the commit must not keep what he found */
+		x->table.shards[i].epoch++;
+		shard_drop(&x->table.shards[i]);
+	}
+}
