@@ -20,6 +20,7 @@ struct auth *auth_new(const struct auth_opts *opts)
 	memcpy(a->key, opts->key, sizeof(a->key));
 	a->clock = opts->clock;
 	refusals_init(&a->refusals);
+	metas_init(&a->metas);
 	return a;
 }
 
@@ -37,8 +38,21 @@ void auth_free(struct auth *a)
 	if (!a)
 		return;
 	refusals_done(&a->refusals);
+	metas_done(&a->metas);
 	secret_wipe(a->key, sizeof(a->key));
 	free(a);
+}
+
+/* Metadata may have been shown later than the files were proven. */
+static void renew_for_metadata(struct auth *a, const struct subject *s, struct str repo, struct access_facts *facts)
+{
+	int64_t at = metas_find(&a->metas, s->id, repo);
+	bool is_granted = s->token && facts->granted >= ACCESS_META;
+
+	if (is_granted && at > facts->granted_at)
+		facts->granted_at = at;
+	if (!s->token && facts->public_level >= ACCESS_META && at > facts->public_at)
+		facts->public_at = at;
 }
 
 enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo,
@@ -49,6 +63,8 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 
 	assert(level != ACCESS_NONE);
 	index_find_access(a->index, repo, s->id, &facts);
+	if (level == ACCESS_META)
+		renew_for_metadata(a, s, repo, &facts);
 	facts.wanted = level;
 	facts.denied_at = refusals_find(&a->refusals, s->id, repo, level, NULL);
 	facts.is_anonymous = s->token == NULL;
@@ -81,18 +97,14 @@ static void learn_allowed(struct auth *a, const struct subject *s, const struct 
 			  enum access_level level)
 {
 	struct access_facts known = { 0 };
-	enum access_level had;
-	int64_t had_at;
 
 	refusals_forget(&a->refusals, s->id, v->repo);
 	index_find_access(a->index, v->repo, s->id, &known);
-	had = s->token ? known.granted : known.public_level;
-	had_at = s->token ? known.granted_at : known.public_at;
-	/* an answer about metadata says nothing against the files that were proven a moment ago */
-	if (had > level &&
-	    had_at + (int64_t)((s->token ? a->grant_ttl_ms : a->public_ttl_ms) / 1000) > v->asked_at)
-		return;
-	learn_access(a, s, v, level);
+	/* an answer about metadata says nothing about the files that were proven before, neither for nor against */
+	if ((s->token ? known.granted : known.public_level) > level)
+		metas_put(&a->metas, s->id, v->repo, v->asked_at);
+	else
+		learn_access(a, s, v, level);
 }
 
 static void learn_refused(struct auth *a, const struct subject *s, const struct verdict_facts *v)
@@ -102,6 +114,8 @@ static void learn_refused(struct auth *a, const struct subject *s, const struct 
 	enum access_level had;
 
 	refusals_put(&a->refusals, s->id, v);
+	if (left == ACCESS_NONE)
+		metas_forget(&a->metas, s->id, v->repo);
 	index_find_access(a->index, v->repo, s->id, &known);
 	had = s->token ? known.granted : known.public_level;
 	if (had > left)
@@ -131,6 +145,7 @@ void auth_learn(struct auth *a, const struct subject *s, const struct verdict_fa
 
 			memcpy(f.subject, s->id, SUBJECT_BYTES);
 			index_learn(a->index, &f);
+			metas_forget_subject(&a->metas, s->id);
 		}
 		learn_refused(a, s, v);
 	}

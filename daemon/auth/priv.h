@@ -20,6 +20,13 @@ struct refusals {
 	size_t count;       /* guarded by lock */
 };
 
+#define METAS_MAX 16384
+
+struct metas {
+	struct lock lock;
+	struct map *by_key; /* guarded by lock; subject + repo -> when, an int64_t */
+};
+
 struct auth {
 	struct index *index; /* borrowed from main */
 	uint8_t key[SUBJECT_KEY_BYTES];
@@ -28,6 +35,7 @@ struct auth {
 	_Atomic uint64_t offline_grace_ms, grant_ttl_ms, public_ttl_ms, deny_ttl_ms;
 	const struct clock *clock;
 	struct refusals refusals;
+	struct metas metas;
 };
 
 void refusals_init(struct refusals *r);
@@ -38,3 +46,11 @@ void refusals_forget(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], s
 /* The time of the refusal that covers this level, or 0. ret_refusal may be NULL. */
 int64_t refusals_find(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], struct str repo,
 		      enum access_level level, struct refusal *ret_refusal);
+
+void metas_init(struct metas *m);
+void metas_done(struct metas *m);
+void metas_put(struct metas *m, const uint8_t subject[SUBJECT_BYTES], struct str repo, int64_t at);
+/* 0: nothing known. */
+int64_t metas_find(struct metas *m, const uint8_t subject[SUBJECT_BYTES], struct str repo);
+void metas_forget(struct metas *m, const uint8_t subject[SUBJECT_BYTES], struct str repo);
+void metas_forget_subject(struct metas *m, const uint8_t subject[SUBJECT_BYTES]);

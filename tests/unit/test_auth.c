@@ -222,6 +222,37 @@ static void metadata_proves_nothing_about_files(void **state)
 	subject_done(&alice);
 }
 
+static void old_proof_for_files_outlives_an_answer_about_metadata(void **state)
+{
+	struct fixture *f = *state;
+	struct subject anonymous, alice;
+
+	assert_int_equal(subject_of(f, NULL, &anonymous), 0);
+	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
+	learn(f, &anonymous, ACCESS_FILES, 200, NULL, NULL);
+	f->now += 3600;
+	assert_int_equal(may(f, &alice, ACCESS_META, false), ACCESS_PROBE);
+	learn(f, &alice, ACCESS_META, 200, NULL, NULL);
+	learn(f, &anonymous, ACCESS_META, 200, NULL, NULL);
+	assert_int_equal(may(f, &alice, ACCESS_META, false), ACCESS_ALLOW);
+	assert_int_equal(may(f, &anonymous, ACCESS_META, false), ACCESS_ALLOW);
+	assert_int_equal(may(f, &alice, ACCESS_FILES, false), ACCESS_PROBE);
+	assert_int_equal(may(f, &anonymous, ACCESS_FILES, false), ACCESS_PROBE);
+	assert_int_equal(may(f, &alice, ACCESS_FILES, true), ACCESS_ALLOW);
+	assert_int_equal(may(f, &anonymous, ACCESS_FILES, true), ACCESS_ALLOW);
+	/* a refusal of metadata ends all of it */
+	learn(f, &alice, ACCESS_META, 404, "RepoNotFound", "Repository not found");
+	f->now += 60;
+	assert_int_equal(may(f, &alice, ACCESS_META, true), ACCESS_DENY); /* the public mark is older than her refusal */
+	learn(f, &anonymous, ACCESS_META, 401, NULL, "Invalid username or password.");
+	f->now += 60;
+	assert_int_equal(may(f, &anonymous, ACCESS_META, false), ACCESS_PROBE);
+	assert_int_equal(may(f, &anonymous, ACCESS_META, true), ACCESS_DENY);
+	assert_int_equal(may(f, &alice, ACCESS_FILES, true), ACCESS_DENY);
+	subject_done(&alice);
+}
+
 static void a_refusal_is_repeated_in_upstreams_words_to_its_subject(void **state)
 {
 	struct fixture *f = *state;
@@ -306,6 +337,7 @@ int main(void)
 		TEST(a_grant_is_for_one_subject_and_ends),
 		TEST(what_anonymous_may_read_everybody_may),
 		TEST(metadata_proves_nothing_about_files),
+		TEST(old_proof_for_files_outlives_an_answer_about_metadata),
 		TEST(a_refusal_is_repeated_in_upstreams_words_to_its_subject),
 		TEST(trouble_is_no_verdict),
 		TEST(a_dead_token_loses_everything),
