@@ -32,7 +32,7 @@ static bool is_utf8(struct str s)
 {
 	while (s.len) {
 		uint32_t code;
-		size_t len = str_utf8_next(s, &code);
+		size_t len = (unsigned char)s.ptr[0] < 0x80 ? 1 : str_utf8_next(s, &code); /* nearly all are ASCII */
 
 		if (len == 0)
 			return false;
@@ -52,6 +52,8 @@ static void truncate_to(struct buf *out, size_t len)
 /* Only the bytes; whether they are text is the caller's question. */
 static int decode_bytes(struct str raw, struct buf *out)
 {
+	if (!memchr(raw.ptr, '%', raw.len))
+		return memchr(raw.ptr, 0, raw.len) ? -EINVAL : buf_append_str(out, raw);
 	for (size_t i = 0; i < raw.len; i++) {
 		char c = raw.ptr[i];
 

@@ -48,6 +48,7 @@ HUB_ENTRY(hub_paths_info)
 HUB_ENTRY(hub_refs)
 HUB_ENTRY(hub_xet_token)
 HUB_ENTRY(hub_repo_info)
+HUB_ENTRY(hub_viewer)
 
 struct row {
 	enum methods methods;
@@ -63,6 +64,8 @@ static const struct row rows[] = {
 #include "router/routes.def"
 #undef ROUTE
 };
+/* The dataset viewer has a host and paths of its own, which are never taken for the Hub's (A10). */
+static const struct row viewer_row = { ANY, "{rest}", hub_viewer_entry, ROUTE_OTHER, BODY_STREAM };
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
 /* Everything a request needs from its path; lives for one call. */
@@ -113,6 +116,11 @@ static bool row_takes(const struct row *row, const struct request *q)
 	       (row->methods == POST_ONLY && str_eq(str_from(q->method), STR("POST")));
 }
 
+static bool is_viewer(const struct request *q)
+{
+	return q->host && str_starts_with(str_from(q->host), STR("datasets-server."));
+}
+
 static void match_done(struct match *m)
 {
 	segments_done(&m->segments);
@@ -128,6 +136,11 @@ static int find_row(struct match *m, const struct request *q)
 	buf_init(&m->repo, 1024);
 	if (r < 0)
 		return r;
+	if (is_viewer(q)) {
+		m->route = (struct hub_route){ 0 };
+		m->row = &viewer_row;
+		return 0;
+	}
 	for (size_t i = 0; i < ROW_COUNT; i++) {
 		if (!pattern_matches(rows[i].pattern, &m->segments, &m->repo, &m->route))
 			continue;
@@ -173,9 +186,11 @@ static bool hides_a_slash(const struct match *m)
 	return false;
 }
 
-static bool is_viewer(const struct request *q)
+static int preflight(struct router *r, struct request *q, struct reply *reply)
 {
-	return q->host && str_starts_with(str_from(q->host), STR("datasets-server."));
+	(void)hub_preflight(r->hub, q, NULL, reply);
+	reply_add_standard(reply, q);
+	return 0;
 }
 
 int router_classify(struct router *r, struct request *q, struct reply *reply)
@@ -191,15 +206,14 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 		refuse_method(reply);
 	} else if (error == -EINVAL || error == -E2BIG || hides_a_slash(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this path has an empty, hidden or malformed segment");
-	} else if (is_viewer(q)) {
-		reply_refuse(reply, ENDPOINT_API, 404, "the dataset viewer is not served here");
-	} else if (m.row && m.row->entry == hub_forward_entry && is_no_hub_path(&m)) {
+	} else if (m.row && (m.row->entry == hub_forward_entry || m.row == &viewer_row) && is_no_hub_path(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 404, "no such page");
 	} else if (has_body(q) && (!m.row || m.row->body == BODY_NONE || is_get(q))) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this request takes no body");
 	} else if (m.row && m.row->body == BODY_SMALL && q->body_bytes > REQUEST_BODY_MAX) {
 		reply_refuse(reply, ENDPOINT_API, 413, "the body of this request may have 1 MiB at most");
 	} else {
+		q->row = m.row ? (unsigned)(m.row - rows) : 0;
 		q->route = m.row ? m.row->route : ROUTE_OTHER;
 		q->body_kind = m.row ? m.row->body : BODY_NONE;
 		reply->close = false;
@@ -210,16 +224,24 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 	return 1;
 }
 
+/* The row is known: only its parts are read again from the path. */
+static void read_parts(struct match *m, const struct request *q)
+{
+	m->row = &rows[q->row];
+	buf_init(&m->repo, 1024);
+	(void)segments_split(&m->segments, q->path);
+	(void)pattern_matches(m->row->pattern, &m->segments, &m->repo, &m->route);
+}
+
 int router_handle(struct router *r, struct request *q, struct reply *reply)
 {
 	struct match m;
 	int error;
 
-	(void)find_row(&m, q);
 	if (is_options(q))
-		error = hub_preflight(r->hub, q, &m.route, reply);
-	else
-		error = m.row->entry(r, q, &m.route, reply);
+		return preflight(r, q, reply);
+	read_parts(&m, q);
+	error = m.row->entry(r, q, &m.route, reply);
 	match_done(&m);
 	if (error == 0 && q->route != ROUTE_ADMIN)
 		reply_add_standard(reply, q);
