@@ -30,6 +30,7 @@ static int lasting_error(int error, int status)
 	case -EHOSTUNREACH:
 	case -ENOSPC:
 	case -ECANCELED:
+	case -EBUSY:
 		return error;
 	case -ECONNRESET:
 	case -EPROTO:

@@ -2,7 +2,7 @@
 /*
  * flight - the state of one flight: which transfers it needs, how it ends.
  *
- *   WAITING --part open--> ASKING --a head agreed--> FILLING --all held--> VERIFYING --named--> LANDED
+ *   WAITING --part and room--> ASKING --a head agreed--> FILLING --all held--> VERIFYING --named--> LANDED
  *      \______________________\__________________________\__________________\------> FAILED
  *   From FILLING and VERIFYING back to ASKING when the part is emptied (wrong bytes, another version) and nobody was fed.
  *
@@ -114,7 +114,7 @@ static void collect_readers_locked(struct flight *fl, struct steering *st)
 
 		if (r->error || (r->source->is_refused && !r->is_started))
 			continue;
-		st->readers[n++] = (struct plan_reader){ r->at, r->wanted.end, r->is_whole };
+		st->readers[n++] = (struct plan_reader){ r->at, r->wanted.end, r->is_whole, !r->has_room };
 	}
 	st->plan.readers = st->readers;
 	st->plan.reader_count = n;
@@ -141,6 +141,20 @@ static void set_stop(struct flight *fl, struct segment *s, uint64_t stop)
 	s->stop = stop;
 }
 
+/* The next range that a transfer may begin with: it is needed, and there is a slot. */
+static bool next_start(struct flight *fl, struct plan *plan, struct byte_range *ret_range)
+{
+	struct plan_transfer before[FLIGHT_TRANSFERS_MAX];
+
+	memcpy(before, plan->transfers, sizeof(before));
+	if (!plan_next(plan, ret_range))
+		return false;
+	if (slot_take(fl))
+		return true;
+	memcpy(plan->transfers, before, sizeof(before)); /* nothing is cut short for what does not begin */
+	return false;
+}
+
 /* What nobody needs any more is broken off, or cut short. */
 static void trim_segments(struct flight *fl, struct steering *st)
 {
@@ -165,7 +179,7 @@ static void start_segments(struct flight *fl, struct steering *st)
 	struct byte_range ranges[FLIGHT_TRANSFERS_MAX], range;
 	size_t count = 0;
 
-	while (count < FLIGHT_TRANSFERS_MAX && plan_next(&st->plan, &range)) {
+	while (count < FLIGHT_TRANSFERS_MAX && next_start(fl, &st->plan, &range)) {
 		st->transfers[st->plan.transfer_count++] =
 			(struct plan_transfer){ range.first, range.end, 0 };
 		ranges[count++] = range;
@@ -179,7 +193,7 @@ static void start_segments(struct flight *fl, struct steering *st)
 
 static void steer(struct flight *fl, bool wants_whole, bool may_start)
 {
-	SCOPED(part_unref) struct part *part = NULL; /* without a transfer nothing else keeps it open */
+	struct part *part;
 	struct steering st = { .plan = { .size = fl->id.size,
 					 .wants_whole = wants_whole,
 					 .are_ranges_ignored = fl->are_ranges_ignored,
@@ -187,10 +201,9 @@ static void steer(struct flight *fl, bool wants_whole, bool may_start)
 					 .transfers_max = FLIGHT_TRANSFERS_MAX } };
 
 	lock_take(&fl->lock);
-	if (fl->part) {
-		part = part_ref(fl->part);
+	part = flight_use_part_locked(fl); /* without a transfer nothing else keeps it open */
+	if (part)
 		collect_readers_locked(fl, &st);
-	}
 	lock_drop(&fl->lock);
 	if (!part)
 		return;
@@ -200,11 +213,12 @@ static void steer(struct flight *fl, bool wants_whole, bool may_start)
 	if (may_start)
 		start_segments(fl, &st);
 	free(st.readers);
+	flight_leave_part(fl);
 }
 
 /*
  * Is the whole file wanted? By a reader; or by nobody any more, when enough has come that stopping would be a waste
- * (promise 5).
+ * (promise 5). While there is no room for it, it is not.
  */
 static bool decide_whole_locked(struct flight *fl)
 {
@@ -219,7 +233,7 @@ static bool decide_whole_locked(struct flight *fl)
 		fl->has_whole = false;
 	if (!has_whole_reader && fl->has_whole)
 		fl->is_off = true; /* there is nobody to take the first bytes */
-	return fl->has_whole;
+	return fl->has_whole && fl->has_all_room;
 }
 
 static void cancel_all(struct flight *fl)
@@ -280,6 +294,7 @@ static void take_turn(struct flight *fl)
 		continue_all(fl);
 		arm_tick(fl);
 	}
+	slots_end_turn(fl);
 	flight_kick_job(fl);
 }
 
@@ -296,7 +311,8 @@ void flight_post_turn(struct flight *fl)
 	bool is_needed;
 
 	lock_take(&fl->lock);
-	is_needed = !fl->is_turn_posted && (!flight_is_over_locked(fl) || fl->segment_count > 0);
+	is_needed = !fl->is_turn_posted &&
+		    (!flight_is_over_locked(fl) || fl->segment_count > 0 || fl->is_in_line);
 	fl->is_turn_posted |= is_needed;
 	lock_drop(&fl->lock);
 	if (is_needed)

@@ -8,18 +8,20 @@
  *           than to ask for bytes.
  * Threads   joined and read by server threads; filled by the fetch thread; hashed by work threads;
  *           finished by the keeper through opts.on_verified.
- * Life      WAITING (for room) -> ASKING -> FILLING -> VERIFYING -> LANDED, and -> FAILED from each but the
- *           last.
+ * Life      WAITING (for its part and room) -> ASKING -> FILLING -> VERIFYING -> LANDED, and -> FAILED from
+ *           each but the last.
  * Promises  (1) bytes a reader was told are ready never change.
- * (2) a reader gets every byte of its range, or an error on which the connection must be broken; never
- * other bytes.
- * (3) the last policy_held_back_bytes() of a body that starts at 0 become ready only after the digest
- * matched
- *               and the name is durable (or 2 s after the match, on a slow disk).
+ *           (2) a reader gets every byte of its range, or an error on which the connection must be broken;
+ *               never other bytes.
+ *           (3) the last policy_held_back_bytes() of a body that starts at 0 become ready only after the
+ *               digest matched and the name is durable (or 2 s after the match, on a slow disk).
  *           (4) each byte is asked of upstream once, plus what a broken transfer lost (P6).
  * (5) a flight with nobody left: a whole fill goes on to its end when at least a tenth has come, else it
  * stops and its part is kept.
  *           (6) no reader waits over 60 s without a byte or an error (U12).
+ *           (7) upstream is asked for bytes only when there is room for them: for a window its own, for a
+ *               whole fill the rest of the file at once. A reader begins only then.
+ *           (8) at most opts.transfers_max transfers run at once; flights that want more take turns.
  */
 #pragma once
 #include "common/waiter.h"
@@ -36,13 +38,17 @@ struct flights_opts {
 	struct work *work;
 	struct metrics *metrics;
 	const struct clock *clock;
+	unsigned transfers_max; /* over all flights; 0: 256, see priv.h for why */
 	/* A complete part whose digests are meta. The receiver makes it durable, tells the index, and then
-	 * calls done(done_ctx, error)
-	 * from any thread: 0 it is named. Takes a reference of part. */
-	void (*on_verified)(void *ctx, struct part *part, const struct content_id *id, const struct blob_meta *meta,
-			    void (*done)(void *done_ctx, int error), void *done_ctx);
-	/* Bytes must be freed before a fill; the receiver calls done with 0 or -ENOSPC from any thread. */
-	void (*on_need_room)(void *ctx, uint64_t bytes, void (*done)(void *done_ctx, int error), void *done_ctx);
+	 * calls done(done_ctx, error) from any thread: 0 it is named. Takes a reference of part. */
+	void (*on_verified)(void *ctx, struct part *part, const struct content_id *id,
+			    const struct blob_meta *meta, void (*done)(void *done_ctx, int error),
+			    void *done_ctx);
+	/* So many bytes are missing for what is to be fetched next, a window or the rest of a file; the
+	 * receiver frees them, no more than it must, and calls done with 0 or -ENOSPC from any thread. One
+	 * call of a flight at a time. */
+	void (*on_need_room)(void *ctx, uint64_t bytes, void (*done)(void *done_ctx, int error),
+			     void *done_ctx);
 	/* A part wants part_checkpoint(). Takes a reference. */
 	void (*on_checkpoint)(void *ctx, struct part *part);
 	void *ctx;
@@ -52,10 +58,10 @@ struct flights *flights_new(const struct flights_opts *opts);
 void flights_free(struct flights *f);
 
 struct flight_source {
-	struct str target;       /* "/acme/pub/resolve/<commit>/model.bin": path and query on the Hub's origin */
-	struct secret *token;    /* of the reader that joins; used when the leader's is refused (F.2 rule 6) */
-	struct str commit;       /* X-Repo-Commit that the Hub hop must repeat; empty: not checked */
-	struct str label;        /* for the log: "models/acme/pub model.bin" */
+	struct str target;    /* "/acme/pub/resolve/<commit>/model.bin": path and query on the Hub's origin */
+	struct secret *token; /* of the reader that joins; used when the leader's is refused (F.2 rule 6) */
+	struct str commit;    /* X-Repo-Commit that the Hub hop must repeat; empty: not checked */
+	struct str label;     /* for the log: "models/acme/pub model.bin" */
 };
 /*
  * Joins the flight of this content or starts one.
@@ -71,11 +77,11 @@ DEFINE_SCOPE(struct reader *, reader_free);
 
 /*
  * Has the answer begun? Called before a head is sent, so that a failure can still become a status.
- * Returns 0 bytes of this range are ready (or its upstream answer has begun and agreed); -EAGAIN not yet;
- * -ENOSPC it can not
- * be kept: stream it (relay); -EHOSTUNREACH, -ETIMEDOUT, -EBUSY (429), -EBADMSG (wrong answer), -EACCES
- * (upstream refused
- * this token; see reader_upstream_status()), -ENOENT (upstream says gone).
+ * Returns 0 bytes of this range are ready (or its upstream answer has begun and agreed), and there is room
+ * for all of them; -EAGAIN not yet; -ENOSPC it can not be kept (no room for this reader's window or file,
+ * which others of the flight need not share): stream it (relay); -EHOSTUNREACH, -ETIMEDOUT, -EBUSY (429),
+ * -EBADMSG (wrong answer), -EACCES (upstream refused this token; see reader_upstream_status()), -ENOENT
+ * (upstream says gone).
  */
 int reader_started(struct reader *r);
 /* Status that upstream gave with -EACCES, -ENOENT or -EBUSY; 0 if none. */

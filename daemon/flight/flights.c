@@ -96,6 +96,7 @@ static void flight_free(struct flight *fl)
 {
 	assert(list_is_empty(&fl->readers) && list_is_empty(&fl->segments));
 	assert(!fl->part && !fl->is_job_running); /* closed by its last job */
+	assert(!fl->is_in_line && fl->slots == 0);
 	hasher_free(fl->hasher);
 	free(fl->hash_buffer);
 	(void)source_unref(fl->source);
@@ -135,6 +136,7 @@ static struct flight *flight_new(struct flights *f, const struct content_id *id,
 	lock_init(&fl->lock, LOCK_FLIGHT);
 	list_init(&fl->readers);
 	list_init(&fl->segments);
+	list_init(&fl->in_line);
 	fl->fd = -1;
 	fl->wants_open = true;
 	return fl;
@@ -225,6 +227,8 @@ static int add_reader(struct flight *fl, struct reader *r)
 	list_add_tail(&fl->readers, &r->node);
 	fl->reader_count++;
 	fl->has_whole |= r->is_whole;
+	r->has_room = fl->has_all_room;
+	fl->wants_room |= !r->has_room;
 	if (!fl->source)
 		fl->source = source_ref(r->source);
 	return 0;
@@ -304,6 +308,8 @@ struct flights *flights_new(const struct flights_opts *opts)
 	lock_init(&f->lock, LOCK_FLIGHTS);
 	pthread_cond_init(&f->idle, NULL);
 	f->by_key = map_new();
+	f->transfers_max = opts->transfers_max ? opts->transfers_max : TRANSFERS_MAX;
+	list_init(&f->line);
 	return f;
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * jobs - what of a flight waits for the disk or costs time: its part is opened, hashed as it grows, emptied, closed.
+ * jobs - what of a flight waits for the disk or costs time: its part is opened, hashed as it grows, emptied,
+ * closed. Room for it is in room.c.
  *
  * Threads   work threads; one job of a flight at a time, chosen by next_locked() from the flight's state.
  * Promises  (1) the digests are of the bytes in the part, read back in order, and of nothing else.
- *           (2) the part is closed once, after the last transfer that writes to it.
+ *           (2) the part is closed once, here, after the last transfer that writes to it and the last look
+ *               at it: so no other thread of the flight ever lets go of it last.
  */
 #include <assert.h>
 #include <errno.h>
@@ -26,20 +28,21 @@
 /* The part of a flight that just ended is still being closed: a moment, tried for five seconds. */
 #define OPEN_AGAIN_MS 20
 #define OPEN_TRIES_MAX 250
-#define ROOM_TRIES_MAX 3
 
 static void run_job(struct job *job);
 
 static enum flight_job next_locked(const struct flight *fl)
 {
 	if (flight_is_over_locked(fl))
-		return fl->part && fl->segment_count == 0 ? JOB_CLOSE : JOB_NONE;
+		return fl->part && !fl->segment_count && !fl->part_users ? JOB_CLOSE : JOB_NONE;
 	if (fl->wants_open)
 		return JOB_OPEN;
 	if (!fl->part)
 		return JOB_NONE;
 	if (fl->wants_reset)
 		return fl->segment_count == 0 ? JOB_RESET : JOB_NONE;
+	if (fl->wants_room && !fl->is_room_asked)
+		return JOB_ROOM;
 	if (fl->is_verified || fl->hashed == fl->id.size)
 		return JOB_NONE;
 	if (fl->prefix == fl->id.size || fl->prefix - fl->hashed >= HASH_JOB_MIN)
@@ -64,6 +67,24 @@ void flight_kick_job(struct flight *fl)
 	work_submit(fl->all->opts.work, &fl->job);
 }
 
+struct part *flight_use_part_locked(struct flight *fl)
+{
+	fl->part_users += fl->part != NULL;
+	return fl->part;
+}
+
+void flight_leave_part(struct flight *fl)
+{
+	bool is_due;
+
+	lock_take(&fl->lock);
+	assert(fl->part && fl->part_users > 0);
+	is_due = --fl->part_users == 0 && flight_is_over_locked(fl);
+	lock_drop(&fl->lock);
+	if (is_due)
+		flight_kick_job(fl);
+}
+
 /* --- opening ---------------------------------------------------------------------------------------------------- */
 
 /* It cannot be kept: readers are told -ENOSPC, which means "stream it", whatever is wrong with the disk. */
@@ -83,20 +104,6 @@ static void open_again(void *ctx)
 	lock_drop(&fl->lock);
 	flight_kick_job(fl);
 	flight_unref(fl);
-}
-
-static void on_room(void *ctx, int error)
-{
-	struct flight *fl = ctx;
-	struct flights *f = flights_ref(fl->all);
-
-	if (error < 0)
-		flight_end(fl, FLIGHT_FAILED, -ENOSPC, 0, false);
-	else
-		open_again(flight_ref(fl));
-	flight_unref(fl);
-	flights_not_busy(f);
-	flights_unref(f);
 }
 
 static uint64_t count_held(struct part *part, uint64_t size)
@@ -119,42 +126,25 @@ static void adopt_part(struct flight *fl, struct part *part, int fd)
 	fl->fd = fd;
 	fl->held = held;
 	fl->prefix = prefix;
-	if (!flight_is_over_locked(fl))
-		fl->state = held == fl->id.size ? FLIGHT_VERIFYING : FLIGHT_ASKING;
+	fl->has_all_room = held == fl->id.size;
+	if (fl->has_all_room && !flight_is_over_locked(fl))
+		fl->state = FLIGHT_VERIFYING;
 	fl->news++;
 	lock_drop(&fl->lock);
 	flight_wake(fl);
 	flight_post_turn(fl);
 }
 
-/* Returns 0; 1 somebody frees bytes and will call; -ENOSPC and other errno. */
-static int reserve(struct flight *fl)
-{
-	struct flights *f = fl->all;
-	uint64_t missing = 0;
-	int r = store_reserve(f->opts.store, fl->id.size, &missing);
-
-	if (r != -ENOSPC || missing == UINT64_MAX || fl->room_tries++ >= ROOM_TRIES_MAX)
-		return r;
-	flights_busy(f);
-	f->opts.on_need_room(f->opts.ctx, missing, on_room, flight_ref(fl));
-	return 1;
-}
-
 static void run_open(struct flight *fl)
 {
 	struct flights *f = fl->all;
-	struct part *part;
+	struct part *part = NULL;
 	int fd, r;
 
 	lock_take(&fl->lock);
 	fl->wants_open = false;
 	lock_drop(&fl->lock);
-	r = reserve(fl);
-	if (r > 0)
-		return;
-	if (r == 0)
-		r = store_open_part(f->opts.store, &fl->id, &part);
+	r = store_open_part(f->opts.store, &fl->id, &part);
 	if (r == -EBUSY && fl->open_tries++ < OPEN_TRIES_MAX) {
 		fetch_call(f->opts.fetch, OPEN_AGAIN_MS, open_again, flight_ref(fl));
 		return;
@@ -364,6 +354,8 @@ static void run_job(struct job *job)
 	lock_drop(&fl->lock);
 	if (kind == JOB_OPEN)
 		run_open(fl);
+	else if (kind == JOB_ROOM)
+		flight_run_room(fl);
 	else if (kind == JOB_HASH)
 		run_hash(fl);
 	else if (kind == JOB_RESET)

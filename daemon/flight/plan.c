@@ -62,7 +62,7 @@ static bool start_for_reader(struct plan *p, const struct plan_reader *r, struct
 {
 	struct byte_range gap;
 
-	if (r->at >= r->end || !p->next_gap(p->ctx, r->at, &gap) || gap.first >= r->end)
+	if (r->waits_for_room || r->at >= r->end || !p->next_gap(p->ctx, r->at, &gap) || gap.first >= r->end)
 		return false;
 	if (gap.end > r->end)
 		gap.end = r->end;

@@ -19,6 +19,7 @@ struct plan_reader {
 	uint64_t at;   /* the next byte that it will send */
 	uint64_t end;  /* after the last byte that is fetched for it */
 	bool is_whole; /* it wants everything to the end of the file */
+	bool waits_for_room; /* nothing is begun for it yet; what runs and helps it goes on */
 };
 struct plan_transfer {
 	uint64_t at, stop; /* it brings [at, stop) */

@@ -7,8 +7,9 @@
  *   fetch thread     flight.c    the turn: which transfers are needed; the clock's tick; the end
  *   fetch thread     failure.c   what a failed transfer means
  *   fetch thread     segment.c   one transfer of a byte range: head, staging, writes
- * work threads     jobs.c      opening, hashing, emptying and closing the part, one job of a flight at a
- * time
+ *   fetch thread     slots.c     how many transfers run over all flights
+ *   work threads     jobs.c      opening, hashing, emptying and closing the part; one job of a flight at once
+ *   work threads     room.c      room in the store, before anything is asked for
  *   pure             plan.c      which gap to ask for next;  head.c  does an answer's head agree
  *
  * One flight, by lock and thread:
@@ -35,6 +36,13 @@
 /* Transfers of one flight: what 16 parallel readers of one file can use, and what a Hub takes without
  * complaint. */
 #define FLIGHT_TRANSFERS_MAX 8
+/*
+ * Transfers over all flights. Each takes up to STAGING_BYTES and a connection with its buffers, so 256 are a
+ * quarter of a GiB and half of the descriptors and connections that fetch allows itself; the other half stays
+ * for questions to the Hub and for relays. 32 files with all their transfers, or 256 with one each, share
+ * the line; more at once would make each slower and none earlier.
+ */
+#define TRANSFERS_MAX 256
 /* A refill of a part that turned out wrong is done once; a change of the validator may come twice. */
 #define FLIGHT_RESETS_MAX 2
 /* Bytes are gathered up to this before they are written: pieces of 16 KiB cost twice the CPU
@@ -89,6 +97,7 @@ struct reader {
 	bool has_joined;          /* constant */
 	struct source *source;    /* shared */
 	uint64_t at;              /* the furthest offset it has asked for */
+	bool has_room; /* all that is fetched for it is reserved: nothing is asked for, or begun, before */
 	bool is_started, is_fed;
 	int error;
 	uint64_t waiting_mono_ms; /* since when it has nothing to send; 0: it has */
@@ -109,6 +118,7 @@ struct segment {
 	bool has_agreed;      /* its head was right */
 	/* fetch thread */
 	uint64_t pos, body_end; /* the next byte that comes; where the body ends */
+	uint64_t room_end;      /* room is known to reach from pos up to here */
 	unsigned char *staging; /* owned */
 	size_t staged, staging_room;
 	uint64_t received, flushed_bytes, head_mono_ms, flush_mono_ms;
@@ -119,7 +129,7 @@ struct segment {
 	int64_t retry_after_ms;
 };
 
-enum flight_job { JOB_NONE, JOB_OPEN, JOB_HASH, JOB_RESET, JOB_CLOSE };
+enum flight_job { JOB_NONE, JOB_OPEN, JOB_ROOM, JOB_HASH, JOB_RESET, JOB_CLOSE };
 
 struct flight {
 	struct flights *all; /* shared */
@@ -150,10 +160,17 @@ struct flight {
 	unsigned resets;
 	struct source *source; /* shared: the last one used, for when all readers have left */
 	struct part *part;     /* shared; NULL before it is open and after it was closed */
+	unsigned part_users;   /* who looks at it, besides transfers and jobs: it is not closed meanwhile */
 	int fd; /* owned, set once: the readers' own descriptor of the part, good after its end */
 	bool is_job_running;
 	bool wants_open;
+	bool wants_room;    /* there may be a reader without room */
+	bool has_all_room;  /* there is room for the whole file */
+	bool is_from_start; /* upstream sent all of the file once: room is needed from its first byte on */
+	bool is_room_asked; /* somebody frees bytes for room_asked and will call */
+	struct byte_range room_asked;
 	unsigned open_tries, room_tries;
+	bool is_in_line; /* it waits for a slot */
 	bool is_verified, is_from_hub; /* the digest matched; who sent the last bytes */
 	unsigned mismatches;
 
@@ -170,6 +187,9 @@ struct flight {
 	uint64_t again_mono_ms;      /* nothing is started before */
 	uint64_t checkpoint_mono_ms;
 	bool is_flush_armed, is_tick_armed, are_ranges_ignored;
+	struct list in_line; /* in flights->line */
+	unsigned slots;      /* given to it in line, for its next turn */
+	bool wants_slot;     /* in this turn */
 };
 
 struct landed {
@@ -188,6 +208,11 @@ struct flights {
 	bool is_ending;
 	struct landed landed[LANDED_COUNT];
 	unsigned landed_next;
+
+	unsigned transfers_max; /* constant */
+	/* fetch thread */
+	unsigned running; /* slots that are taken */
+	struct list line; /* of struct flight.in_line */
 };
 
 /* --- flights.c --- */
@@ -240,7 +265,29 @@ void segment_continue(struct segment *s);
 /* Writes what waits too long. Returns whether something still waits. */
 bool segments_flush(struct flight *fl);
 
+/* --- slots.c; fetch thread --- */
+
+/* May the flight begin one more transfer? If not, it stands in line, and its turn comes with a slot. */
+bool slot_take(struct flight *fl);
+/* The transfer has ended. */
+void slot_free(struct flights *f);
+/* Gives on what the turn did not use, and leaves the line if the turn wanted nothing. */
+void slots_end_turn(struct flight *fl);
+
+/* --- room.c --- */
+
+/* A job: room for one reader that has none. */
+void flight_run_room(struct flight *fl);
+/* Upstream sends all of the file. Fetch thread. */
+void flight_take_from_start(struct flight *fl);
+
 /* --- jobs.c --- */
 
 /* Starts the job that is due, if none runs. Any thread, no lock held. */
 void flight_kick_job(struct flight *fl);
+/*
+ * The part, not to be closed until flight_leave_part(); NULL if there is none. A reference would not do: the
+ * last one waits for the disk, and must be a job's.
+ */
+struct part *flight_use_part_locked(struct flight *fl);
+void flight_leave_part(struct flight *fl);

@@ -55,6 +55,12 @@ static uint64_t clip_locked(const struct reader *r, uint64_t offset, uint64_t he
 	return held < end - offset ? held : end - offset;
 }
 
+/* What others brought may be there already; but who has begun must be able to end. */
+static bool is_waiting_for_room_locked(const struct reader *r)
+{
+	return !r->has_room && !r->is_started && r->flight->state != FLIGHT_LANDED;
+}
+
 static void mark_fed_locked(struct reader *r)
 {
 	r->waiting_mono_ms = 0;
@@ -79,7 +85,7 @@ static int64_t judge(struct reader *r, uint64_t offset, uint64_t held, uint64_t 
 		return error_locked(r);
 	if (fl->state == FLIGHT_LANDED)
 		ready = r->range.end - offset;
-	else if (fl->generation == generation && !fl->wants_reset)
+	else if (!is_waiting_for_room_locked(r) && fl->generation == generation && !fl->wants_reset)
 		ready = clip_locked(r, offset, held);
 	if (ready > 0)
 		mark_fed_locked(r);
@@ -100,13 +106,13 @@ int64_t reader_ready(struct reader *r, uint64_t offset)
 	is_off = note_progress_locked(r, offset);
 	generation = fl->generation;
 	if (fl->part && !flight_is_over_locked(fl) && offset < r->range.end)
-		part = part_ref(fl->part);
+		part = flight_use_part_locked(fl);
 	lock_drop(&fl->lock);
 	if (is_off)
 		flight_post_turn(fl);
 	if (part) {
 		held = part_held_from(part, offset);
-		(void)part_unref(part);
+		flight_leave_part(fl);
 	}
 	if (offset == r->range.end)
 		return 0;
@@ -142,7 +148,7 @@ static int started(struct reader *r, bool is_asked)
 		return (int)ready;
 	if (r->is_started)
 		return 0;
-	if (ready == 0 && !is_agreed_locked(r))
+	if (ready == 0 && (is_waiting_for_room_locked(r) || !is_agreed_locked(r)))
 		return -EAGAIN;
 	if (is_asked) {
 		r->is_started = true;

@@ -20,6 +20,8 @@
 /* Two of them, and a moment for the retry between, stay below the wait that a reader is promised (U12). */
 #define FIRST_BYTE_TIMEOUT_MS 20000
 #define STALL_TIMEOUT_MS 20000
+/* Slower is given up and asked for anew (U12). */
+#define BYTES_PER_S_MIN 10240
 #define CHECKPOINT_MS_MIN 100
 #define RETRY_AFTER_MS_CAP 3600000
 /* Speed is not known before a transfer has run so long. */
@@ -60,8 +62,10 @@ static void publish(struct segment *s, uint64_t written, uint64_t now)
 	fl->held += written;
 	fl->prefix = prefix;
 	fl->news++;
-	if (fl->held == fl->id.size && fl->state == FLIGHT_FILLING)
+	if (fl->held == fl->id.size && fl->state == FLIGHT_FILLING) {
 		fl->state = FLIGHT_VERIFYING;
+		fl->has_all_room = true; /* what is held has room */
+	}
 	lock_drop(&fl->lock);
 	flight_wake(fl);
 	flight_kick_job(fl);
@@ -223,6 +227,7 @@ static int take_full(struct segment *s)
 	}
 	s->asked_first = 0;
 	s->asked_end = fl->id.size;
+	flight_take_from_start(fl);
 	return 0;
 }
 
@@ -314,6 +319,14 @@ static bool must_pause(struct segment *s, size_t len)
 	return !s->is_off && s->pos + len > furthest + SMALL_START_BYTES;
 }
 
+/* Only when upstream sends more than was asked for: what is asked for has room. */
+static bool lacks_room(struct segment *s, size_t len)
+{
+	if (s->pos + len > s->room_end)
+		s->room_end = s->pos + part_room_from(s->flight->part, s->pos);
+	return s->pos + len > s->room_end;
+}
+
 static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 {
 	struct segment *s = ctx;
@@ -323,11 +336,11 @@ static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 		return -ECANCELED;
 	if (len > s->body_end - s->pos)
 		return -EBADMSG; /* longer than it said (U02) */
-	s->is_paused = must_pause(s, len);
-	if (s->is_paused)
-		return FETCH_PAUSE;
 	if (s->pos + take > s->stop)
 		take = s->stop > s->pos ? (size_t)(s->stop - s->pos) : 0;
+	s->is_paused = must_pause(s, len) || lacks_room(s, take);
+	if (s->is_paused)
+		return FETCH_PAUSE;
 	if (stage(s, bytes, take) < 0)
 		return -EIO;
 	if (s->pos >= s->stop && s->stop < s->body_end) {
@@ -337,11 +350,22 @@ static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 	return 0;
 }
 
+/* Nothing was sent: the same as if upstream itself had said 429. */
+static void note_rate_limit(struct segment *s)
+{
+	s->status = 429;
+	s->is_hub_hop = true;
+	s->retry_after_ms = (int64_t)fetch_busy_ms(s->flight->all->opts.fetch, FETCH_HUB, str_from(s->source->target),
+						   s->source->token);
+}
+
 static void on_done(void *ctx, int error)
 {
 	struct segment *s = ctx;
 	struct flight *fl = s->flight;
 
+	if (error == -EBUSY)
+		note_rate_limit(s);
 	if (error != -EBADMSG)
 		(void)segment_flush(s); /* a failure is in s->error */
 	if (s->has_agreed && s->pos >= s->stop && !s->error && error != -EBADMSG)
@@ -353,6 +377,7 @@ static void on_done(void *ctx, int error)
 	fl->segment_count--;
 	lock_drop(&fl->lock);
 	flight_segment_ended(fl, s, error);
+	slot_free(fl->all);
 	segment_unref(s);
 	flights_not_busy(fl->all);
 	flight_unref(fl);
@@ -391,14 +416,14 @@ static struct segment *segment_new(struct flight *fl, struct source *source, str
 	return s;
 }
 
-/* From here on the part stays open. Returns false if the flight has ended meanwhile. */
+/* From here on the part stays open. Returns false if the flight has ended meanwhile, or begins anew. */
 static bool enter_flight(struct segment *s)
 {
 	struct flight *fl = s->flight;
 
 	SCOPED_LOCK(&fl->lock);
 
-	if (flight_is_over_locked(fl))
+	if (flight_is_over_locked(fl) || fl->wants_reset)
 		return false;
 	list_add_tail(&fl->segments, &s->node);
 	fl->segment_count++;
@@ -415,8 +440,12 @@ static void ask_upstream(struct segment *s)
 					 .token = s->source->token,
 					 .follow = FETCH_FOLLOW_ALLOWED,
 					 .first_byte_timeout_ms = FIRST_BYTE_TIMEOUT_MS,
-					 .stall_timeout_ms = STALL_TIMEOUT_MS };
+					 .stall_timeout_ms = STALL_TIMEOUT_MS,
+					 .min_bytes_per_s = BYTES_PER_S_MIN };
 
+	lock_take(&s->flight->lock);
+	request.is_background = s->flight->reader_count == 0;
+	lock_drop(&s->flight->lock);
 	headers_init(&headers);
 	add_range(s, &headers);
 	if (fetch_start(s->flight->all->opts.fetch, &request, &ops, s, &s->transfer) < 0)
@@ -432,6 +461,7 @@ void segment_start(struct flight *fl, struct source *source, struct byte_range r
 		flights_busy(fl->all);
 		ask_upstream(s);
 	} else {
+		slot_free(fl->all);
 		segment_unref(s); /* there will be no on_done */
 		flight_unref(fl);
 	}

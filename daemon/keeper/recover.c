@@ -95,9 +95,10 @@ int rebuild_index(struct house *h)
 		r = index_rebuild_end(h->index);
 	if (r < 0)
 		return r;
-	log_info("keeper", "the index was rebuilt from the store's files", LOG_U64("blobs", b.blobs),
-		 LOG_U64("facts", b.facts), LOG_U64("broken", b.broken),
-		 LOG_U64("ms", clock_mono_ms(h->clock) - began), LOG_END);
+	if (b.blobs || b.facts || b.broken)
+		log_info("keeper", "the index was rebuilt from the store's files", LOG_U64("blobs", b.blobs),
+			 LOG_U64("facts", b.facts), LOG_U64("broken", b.broken),
+			 LOG_U64("ms", clock_mono_ms(h->clock) - began), LOG_END);
 	return 0;
 }
 
@@ -120,11 +121,7 @@ static int adopt(struct adoption *a, const struct blob_meta *meta)
 	return commit_facts(a->house);
 }
 
-static int adopt_part(void *ctx, const struct content_id *id, const struct blob_meta *meta)
-{
-	return adopt(ctx, meta);
-}
-
+/* What is known keeps its time of use. */
 static int adopt_unless_known(void *ctx, const struct blob_meta *meta)
 {
 	struct adoption *a = ctx;
@@ -133,6 +130,11 @@ static int adopt_unless_known(void *ctx, const struct blob_meta *meta)
 
 	house_is_alive(a->house);
 	return index_find_blob(a->house->index, &id, &sha256) == 0 ? 0 : adopt(a, meta);
+}
+
+static int adopt_part(void *ctx, const struct content_id *id, const struct blob_meta *meta)
+{
+	return adopt_unless_known(ctx, meta);
 }
 
 struct dangling {

@@ -47,11 +47,13 @@ static int hold(struct part *p, struct byte_range range)
 	return 0;
 }
 
-static bool takes_writes(struct part *p)
+static int may_write(struct part *p, uint64_t offset, size_t len)
 {
 	SCOPED_LOCK(&p->lock);
 
-	return !p->is_closed && !p->is_broken;
+	if (p->is_closed || p->is_broken)
+		return -EIO;
+	return len <= ranges_held_from(&p->granted, offset) ? 0 : -ENOSPC; /* promise 2 of the store */
 }
 
 int part_write(struct part *p, uint64_t offset, const void *bytes, size_t len)
@@ -60,8 +62,9 @@ int part_write(struct part *p, uint64_t offset, const void *bytes, size_t len)
 
 	if (offset > p->id.size || len > p->id.size - offset)
 		return -EINVAL; /* upstream sent more than it promised */
-	if (!takes_writes(p))
-		return -EIO;
+	r = may_write(p, offset, len);
+	if (r < 0)
+		return r;
 	r = fs_pwrite_all(p->fd, bytes, len, offset);
 	if (r < 0)
 		return r == -EDQUOT ? -ENOSPC : store_error(p->store, r);
@@ -157,20 +160,29 @@ static void forget_held(struct part *p)
 	p->resets++;
 }
 
+static void list_granted(struct part *p, struct ranges *ret_blocks)
+{
+	SCOPED_LOCK(&p->lock);
+
+	ranges_copy(&p->granted, ret_blocks);
+}
+
 int part_reset(struct part *p)
 {
 	char name[INCOMING_NAME_TEXT];
-	bool is_allocated;
+	SCOPED_RANGES blocks;
+	bool is_allocated; /* was said when it was reserved */
 	int r;
 
 	forget_held(p);
 	/* Not synced: a crash that brings the map back finds bytes that fail their digest, no worse. */
 	part_file_name(p->key, ".map", name);
 	r = fs_unlink(p->store->incoming_fd, name);
-	if (r == 0 && ftruncate(p->fd, 0) < 0)
-		r = -errno;
 	if (r == 0)
-		r = part_allocate(p->fd, p->id.size, &is_allocated);
+		r = part_make_sparse(p->fd, p->id.size);
+	list_granted(p, &blocks);
+	if (r == 0)
+		r = part_allocate(p, &blocks, &is_allocated);
 	if (r == 0)
 		return 0;
 	lock_take(&p->lock);

@@ -2,10 +2,10 @@
 /*
  * store/part - a partial blob while it is open.
  *
- * Owns      its file in incoming/ and its reservation. Its bytes are in held.c.
+ * Owns      its file in incoming/. Its room is in grant.c, its bytes in held.c.
  * Threads   any but fetch, for they may wait for the disk; references and part_drop() any.
- * Life      OPEN -> LEAVING (finish, drop or the last unref is at work; who wants the same content waits) -> GONE.
- * Promises  (1) the reservation is given back exactly once, by part_end_leaving(), or by store_open_part() when it fails.
+ * Life      OPEN -> LEAVING (finish, drop or the last unref is at work; who wants the same content waits) ->
+ * GONE. Promises  (1) what was reserved is given back exactly once, by part_end_leaving().
  */
 #include "store/priv.h"
 
@@ -40,26 +40,22 @@ static int open_part_file(struct store *s, const char *name)
 	return fd == -ENFILE ? -EMFILE : fd;
 }
 
-/* Room is taken now, so that a full disk is known before the first byte is asked for. */
-int part_allocate(int fd, uint64_t size, bool *ret_is_allocated)
+int part_make_sparse(int fd, uint64_t size)
 {
-	int r;
-
 	if (size > INT64_MAX)
 		return -ENOSPC;
-	*ret_is_allocated = false;
-	if (size == 0)
+	if (ftruncate(fd, 0) == 0 && ftruncate(fd, (off_t)size) == 0)
 		return 0;
-	do
-		r = fallocate(fd, 0, 0, (off_t)size);
-	while (r < 0 && errno == EINTR);
-	if (r == 0) {
-		*ret_is_allocated = true;
-		return 0;
-	}
-	if (errno != EOPNOTSUPP && errno != ENOSYS)
-		return errno == EFBIG ? -ENOSPC : -errno;
-	return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+	return errno == EFBIG ? -ENOSPC : -errno;
+}
+
+/* Is all that the map speaks of in the books? What was never paid for is not taken over. */
+static bool is_paid(struct store *s, const char *key, const struct ranges *held)
+{
+	SCOPED_RANGES blocks;
+
+	grant_blocks(held, &blocks);
+	return held->count > 0 && idle_part_charge(s, key) >= grant_charge(&blocks);
 }
 
 /* The map goes first: it must never speak of bytes that are not there. */
@@ -73,7 +69,7 @@ static int start_empty(struct store *s, int fd, const char *key, uint64_t size, 
 	r = fs_unlink(s->incoming_fd, name);
 	if (r < 0)
 		return r;
-	return ftruncate(fd, 0) < 0 ? -errno : 0;
+	return part_make_sparse(fd, size);
 }
 
 /* What a former run left, as far as its map vouches for it. Anything else is emptied. */
@@ -89,7 +85,7 @@ static int resume(struct store *s, int fd, const char *key, uint64_t size, struc
 	if (size == 0 || (uint64_t)st.st_size != size)
 		return start_empty(s, fd, key, size, ret_map);
 	r = part_map_load(s, key, ret_map);
-	if (r == 0 && ret_map->size == size)
+	if (r == 0 && ret_map->size == size && is_paid(s, key, &ret_map->held))
 		return 0;
 	if (r == 0)
 		part_map_done(ret_map);
@@ -109,6 +105,7 @@ static struct part *part_new(struct store *s, const struct content_id *want, int
 	p->refs = 1;
 	lock_init(&p->lock, LOCK_STORE);
 	p->held = map->held;
+	grant_blocks(&p->held, &p->granted);
 	p->validator = map->validator;
 	p->has_map = p->held.count > 0;
 	*map = (struct part_map){ .size = 0 };
@@ -119,22 +116,24 @@ static void part_free(struct part *p)
 {
 	(void)close(p->fd);
 	ranges_done(&p->held);
+	ranges_done(&p->granted);
 	free(p->validator);
 	lock_done(&p->lock);
 	free(p);
 }
 
-/* Into the books: the reservation takes the place of what the idle file was charged with. */
+/* Into the books: what the idle file was charged with is the first of its reservation. */
 static void publish(struct part *p)
 {
 	struct store *s = p->store;
+	uint64_t charge;
 
 	atomic_fetch_add_explicit(&s->held_bytes, p->held.bytes, memory_order_relaxed);
 	lock_take(&s->lock);
-	idle_part_take_locked(s, p->key);
+	charge = idle_part_take_locked(s, p->key);
+	if (p->held.count)
+		room_take_over_locked(p, charge);
 	(void)map_put(s->parts, str_from(p->key), p);
-	if (p->is_allocated)
-		s->allocated += file_charge(p->id.size);
 	store_show_locked(s);
 	lock_drop(&s->lock);
 }
@@ -145,7 +144,6 @@ static int open_claimed(struct store *s, const struct content_id *want, const ch
 	char name[INCOMING_NAME_TEXT];
 	SCOPED_PART_MAP map = { .size = 0 };
 	SCOPED_FD int fd = -1;
-	bool is_allocated;
 	struct part *p;
 	int r;
 
@@ -154,27 +152,24 @@ static int open_claimed(struct store *s, const struct content_id *want, const ch
 	if (fd < 0)
 		return fd;
 	r = resume(s, fd, key, want->size, &map);
-	if (r == 0)
-		r = part_allocate(fd, want->size, &is_allocated);
 	if (r < 0) {
 		/* bytes that are held, or may be, stay, and stay in the books as they were */
 		if (!map.held.count && r != -EMFILE) {
 			lock_take(&s->lock);
-			idle_part_take_locked(s, key);
+			(void)idle_part_take_locked(s, key);
 			lock_drop(&s->lock);
 			(void)part_unlink(s, key);
 		}
 		return r;
 	}
 	p = part_new(s, want, TAKE_FD(fd), &map);
-	p->is_allocated = is_allocated;
 	publish(p);
 	*ret_part = p;
 	return 0;
 }
 
 /* Waits for one that is leaving: its map is being saved, or its name given. */
-static int claim_key(struct store *s, struct str key)
+static int claim_key(struct store *s, struct str key, uint64_t size)
 {
 	SCOPED_LOCK(&s->lock);
 
@@ -182,7 +177,7 @@ static int claim_key(struct store *s, struct str key)
 		struct part *p = map_get(s->parts, key);
 
 		if (p && p->state == PART_OPEN)
-			return -EBUSY;
+			return p->id.size == size ? -EBUSY : -EEXIST;
 		if (!p && claim_try_locked(s, key))
 			return 0;
 		(void)pthread_cond_wait(&s->freed, &s->lock.mutex);
@@ -195,14 +190,12 @@ int store_open_part(struct store *s, const struct content_id *want, struct part 
 	int r;
 
 	part_key_of(want, key);
-	r = claim_key(s, str_from(key));
+	r = claim_key(s, str_from(key), want->size);
 	if (r == 0) {
 		r = open_claimed(s, want, key, ret_part);
 		claim_drop(s, str_from(key));
 	}
-	if (r < 0)
-		store_unreserve(s, want->size);
-	return store_error(s, r);
+	return r == -EDQUOT ? -ENOSPC : store_error(s, r);
 }
 
 /* --- references and the end --- */
@@ -253,9 +246,10 @@ void part_end_leaving(struct part *p, uint64_t used, uint64_t kept_charge)
 	assert(p->state == PART_LEAVING);
 	p->state = PART_GONE;
 	(void)map_take(s->parts, str_from(p->key));
-	room_unreserve_locked(s, p->id.size);
-	if (p->is_allocated)
-		s->allocated -= file_charge(p->id.size);
+	assert(used <= p->reserved);
+	if (kept_charge > p->reserved)
+		kept_charge = p->reserved; /* the file system's own blocks must not pass the limit */
+	room_leave_locked(p);
 	room_add_used_locked(s, used);
 	if (kept_charge)
 		idle_part_add_locked(s, p->key, kept_charge, clock_wall_s(s->clock));

@@ -214,6 +214,8 @@ int part_map_save(struct part *p)
 uint64_t part_punch(int fd, const struct ranges *held, uint64_t size)
 {
 	struct byte_range gap = { 0, 0 };
+	SCOPED_RANGES blocks;
+	uint64_t on_disk = 0;
 	struct stat st;
 
 	/* a file system that cannot do it keeps the blocks, and the charge says so */
@@ -221,9 +223,11 @@ uint64_t part_punch(int fd, const struct ranges *held, uint64_t size)
 		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)gap.first,
 			      (off_t)(gap.end - gap.first)) < 0)
 			break;
-	if (fstat(fd, &st) < 0)
-		return file_charge(size);
-	return (uint64_t)st.st_blocks * 512;
+	if (fstat(fd, &st) == 0)
+		on_disk = (uint64_t)st.st_blocks * 512;
+	/* never less than it may become: some file systems count blocks late, or compress them */
+	grant_blocks(held, &blocks);
+	return (on_disk > blocks.bytes ? on_disk - blocks.bytes : 0) + grant_charge(&blocks);
 }
 
 int part_unlink(struct store *s, const char *key)
@@ -251,15 +255,27 @@ void idle_part_add_locked(struct store *s, const char *key, uint64_t charge, int
 	room_add_used_locked(s, charge);
 }
 
-void idle_part_take_locked(struct store *s, const char *key)
+uint64_t idle_part_take_locked(struct store *s, const char *key)
 {
 	struct idle_part *idle = map_take(s->idle_parts, str_from(key));
+	uint64_t charge;
 
 	if (!idle)
-		return;
-	s->idle_part_bytes -= idle->charge;
-	room_sub_used_locked(s, idle->charge);
+		return 0;
+	charge = idle->charge;
+	s->idle_part_bytes -= charge;
+	room_sub_used_locked(s, charge);
 	free(idle);
+	return charge;
+}
+
+uint64_t idle_part_charge(struct store *s, const char *key)
+{
+	const struct idle_part *idle;
+	SCOPED_LOCK(&s->lock);
+
+	idle = map_get(s->idle_parts, str_from(key));
+	return idle ? idle->charge : 0;
 }
 
 struct oldest {
@@ -296,7 +312,7 @@ static bool claim_oldest(struct store *s, uint64_t missing, struct oldest *o)
 	if (clock_wall_s(s->clock) - o->idle_at < IDLE_PART_KEEP_S && missing <= s->used - s->idle_part_bytes)
 		return false;
 	(void)claim_try_locked(s, str_from(o->key));
-	idle_part_take_locked(s, o->key);
+	(void)idle_part_take_locked(s, o->key);
 	return true;
 }
 

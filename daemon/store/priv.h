@@ -9,6 +9,7 @@
  *   blob.c    open blobs and their cache          pending.c  documents on their way to the disk
  *   name.c    S5-S8 for both, removal, quarantine finish.c   a complete part becomes a blob
  *   part.c    partial blobs: opening, leaving     held.c     their bytes, what is held, checkpoints
+ *   grant.c   their room
  *   ranges.c  sets of ranges (pure)               partmap.c  the map file and parts that nobody has open
  *   seal.c    text files with a check, sidecars   fan.c      the folders ab/cd, walks over them
  *   journal.c appending to journals               replay.c   reading them back
@@ -126,12 +127,21 @@ struct pending {
 uint64_t file_charge(uint64_t size);
 uint64_t blob_charge(uint64_t size);
 /* Charges `bytes` or returns -ENOSPC. For documents and journals: they may use the slack that
- * store_reserve() leaves. */
+ * parts leave. */
 int room_take_used(struct store *s, uint64_t bytes, uint64_t disk_reserve);
 void room_add_used_locked(struct store *s, uint64_t bytes);
 void room_sub_used_locked(struct store *s, uint64_t bytes);
 void room_sub_used(struct store *s, uint64_t bytes);
-void room_unreserve_locked(struct store *s, uint64_t size);
+/* Sees to it that the part has taken `charge` bytes in all; idle parts go for it where they may. Returns 0
+ * with what this call took; -ENOSPC with what is missing; -ECANCELED the part is leaving. */
+int room_raise(struct part *p, uint64_t charge, uint64_t *ret_taken, uint64_t *ret_missing);
+/* Gives back what room_raise() took, unless the part has left and that was done. */
+void room_lower(struct part *p, uint64_t bytes);
+void room_note_allocated(struct part *p, uint64_t bytes);
+/* The charge of an idle part becomes the reservation of the open one: all of it is on disk. */
+void room_take_over_locked(struct part *p, uint64_t charge);
+/* Gives all of it back. */
+void room_leave_locked(struct part *p);
 /* Passes r through; counts it when it says that the disk is failing. */
 int store_error(struct store *s, int r);
 /* Three disk errors within ten minutes: nothing more is written (D05). */
@@ -262,14 +272,16 @@ struct part {
 	struct store *store; /* borrowed */
 	struct content_id id;
 	char key[PART_KEY_TEXT];
-	int fd;            /* owned */
-	bool is_allocated; /* its whole size is on disk */
+	int fd; /* owned */
 	/* guarded by store->lock */
 	unsigned refs;
+	uint64_t reserved;  /* its share of store->reserved: if any, at least grant_charge() of `granted` */
+	uint64_t allocated; /* its share of store->allocated */
 	enum part_state state; /* LEAVING: still in store->parts, others wait; GONE: the name is free again */
 	/* guarded by lock */
 	struct lock lock; /* rank STORE */
 	struct ranges held;
+	struct ranges granted;                        /* whole blocks that are paid for: it may write them */
 	char *validator;                              /* owned; never NULL */
 	uint64_t dirty_first, dirty_end, dirty_bytes; /* since write-back was last started */
 	uint64_t unmapped_bytes;                      /* since the map was last saved */
@@ -283,13 +295,22 @@ void part_key_of(const struct content_id *id, char ret_key[PART_KEY_TEXT]);
 /* The part is about to lose its name in store->parts: true if the caller is the one to see to it. */
 bool part_begin_leaving(struct part *p);
 /* Frees the name and gives the reservation back, in one step with what takes its place: `used` bytes of a
- * blob, or
- * `kept_charge` bytes of a file that waits to be resumed. */
+ * blob, or `kept_charge` bytes (at most what was reserved) of a file that waits to be resumed. */
 void part_end_leaving(struct part *p, uint64_t used, uint64_t kept_charge);
-/* The file has its whole size from here on; its blocks are taken if the file system can. */
-int part_allocate(int fd, uint64_t size, bool *ret_is_allocated);
+/* Empties the file: no blocks, all of its size. */
+int part_make_sparse(int fd, uint64_t size);
 bool part_is_complete(struct part *p);
 bool part_is_broken(struct part *p);
+
+/* --- grant.c --- */
+
+/* The blocks that ranges of bytes lie in. */
+void grant_blocks(const struct ranges *held, struct ranges *ret_blocks);
+/* What a part of these blocks is charged with: they, and one for its map, later its sidecar. */
+uint64_t grant_charge(const struct ranges *blocks);
+/* Takes blocks of the disk, so that a full one is known before the first byte is asked for. 0 also if the
+ * file system cannot do that. */
+int part_allocate(struct part *p, const struct ranges *blocks, bool *ret_is_allocated);
 
 /* --- partmap.c --- */
 
@@ -311,7 +332,7 @@ int part_map_decode(struct str text, struct str key, struct part_map *ret_map);
 int part_map_save(struct part *p);
 /* -ENODATA none; -EBADMSG. */
 int part_map_load(struct store *s, const char *key, struct part_map *ret_map);
-/* Gives back the disk blocks of what is not held. Returns what the file still takes. */
+/* Gives back the disk blocks of what is not held. Returns what the file and its map are charged with then. */
 uint64_t part_punch(int fd, const struct ranges *held, uint64_t size);
 /* The file and its map, the map first: a map without its bytes would lie. */
 int part_unlink(struct store *s, const char *key);
@@ -322,8 +343,10 @@ struct idle_part {
 	int64_t idle_at;
 };
 void idle_part_add_locked(struct store *s, const char *key, uint64_t charge, int64_t idle_at);
-/* Takes it out of the books; its file is the caller's now. */
-void idle_part_take_locked(struct store *s, const char *key);
+/* Takes it out of the books; its file is the caller's now. Returns its charge, 0 if there is none. */
+uint64_t idle_part_take_locked(struct store *s, const char *key);
+/* What it is charged with; 0 if there is none. */
+uint64_t idle_part_charge(struct store *s, const char *key);
 /* Deletes the one that has been idle longest, unless it may soon be resumed and blobs can make the room. */
 bool idle_part_evict(struct store *s, uint64_t missing);
 

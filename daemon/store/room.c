@@ -8,10 +8,10 @@
  *
  * What counts. Every file is charged with its size rounded up to a block of 4096 bytes, a blob with one block more for its
  * sidecar. `used` is blobs, sidecars, journals, quarantine, and parts that nobody has open (with the blocks they really
- * take); `reserved` is what open parts and those about to be opened will take. The index is left out: it is small beside
- * them, and its room cannot be planned here.
- * The last 1/64 of the limit (at most 64 MiB) is not given to store_reserve(): it is the slack for documents and journals,
- * so that a full store can still write down what it learns.
+ * take); `reserved` is what open parts hold and are about to write: each has taken its granted blocks, and one for its map or
+ * sidecar. The index is left out: it is small beside them, and its room cannot be planned here.
+ * The last 1/64 of the limit (at most 64 MiB) is not given to parts: it is the slack for documents and journals, so that a
+ * full store can still write down what it learns.
  */
 #include "store/priv.h"
 
@@ -91,45 +91,83 @@ static uint64_t missing_locked(struct store *s, uint64_t charge, uint64_t free_b
 				    without(free_bytes, s->reserved - s->allocated), s->disk_reserve);
 }
 
-static uint64_t try_reserve(struct store *s, uint64_t charge)
+/* --- the room of open parts --- */
+
+static int try_raise(struct part *p, uint64_t charge, uint64_t *ret_taken, uint64_t *ret_missing)
 {
+	struct store *s = p->store;
 	uint64_t free_bytes = disk_free(s);
-	uint64_t missing;
+	uint64_t need, missing;
 	SCOPED_LOCK(&s->lock);
 
-	missing = missing_locked(s, charge, free_bytes);
-	if (missing == 0)
-		s->reserved += charge;
-	return missing;
+	if (p->state != PART_OPEN)
+		return -ECANCELED; /* what it had was given back */
+	need = without(charge, p->reserved);
+	missing = need ? missing_locked(s, need, free_bytes) : 0;
+	if (missing) {
+		*ret_missing = missing;
+		return -ENOSPC;
+	}
+	p->reserved += need;
+	s->reserved += need;
+	*ret_taken = need;
+	return 0;
 }
 
-int store_reserve(struct store *s, uint64_t bytes, uint64_t *ret_missing)
+int room_raise(struct part *p, uint64_t charge, uint64_t *ret_taken, uint64_t *ret_missing)
 {
-	uint64_t charge = blob_charge(bytes);
-	uint64_t missing = try_reserve(s, charge);
+	int r = try_raise(p, charge, ret_taken, ret_missing);
 
-	while (missing != 0 && missing != UINT64_MAX && idle_part_evict(s, missing))
-		missing = try_reserve(s, charge);
-	if (missing == 0)
-		return 0;
-	*ret_missing = missing;
-	return -ENOSPC;
+	while (r == -ENOSPC && *ret_missing != UINT64_MAX && idle_part_evict(p->store, *ret_missing))
+		r = try_raise(p, charge, ret_taken, ret_missing);
+	return r;
 }
 
-void room_unreserve_locked(struct store *s, uint64_t size)
+static void lower_locked(struct part *p, uint64_t bytes)
 {
-	uint64_t charge = blob_charge(size);
+	struct store *s = p->store;
 
 	assert(lock_is_mine(&s->lock));
-	assert(s->reserved >= charge); /* promise 2: given back once */
-	s->reserved -= charge;
+	assert(p->reserved >= bytes && s->reserved >= bytes); /* promise 2: given back once */
+	p->reserved -= bytes;
+	s->reserved -= bytes;
 }
 
-void store_unreserve(struct store *s, uint64_t bytes)
+void room_lower(struct part *p, uint64_t bytes)
 {
-	SCOPED_LOCK(&s->lock);
+	SCOPED_LOCK(&p->store->lock);
 
-	room_unreserve_locked(s, bytes);
+	if (p->state != PART_GONE) /* else all of it was given back */
+		lower_locked(p, bytes);
+}
+
+void room_note_allocated(struct part *p, uint64_t bytes)
+{
+	SCOPED_LOCK(&p->store->lock);
+
+	if (p->state == PART_GONE)
+		return;
+	/* some may have been paid before: an idle file is charged with the file system's own blocks too */
+	if (bytes > p->reserved - p->allocated)
+		bytes = p->reserved - p->allocated;
+	p->allocated += bytes;
+	p->store->allocated += bytes;
+}
+
+void room_take_over_locked(struct part *p, uint64_t charge)
+{
+	assert(lock_is_mine(&p->store->lock));
+	p->reserved = p->allocated = charge;
+	p->store->reserved += charge;
+	p->store->allocated += charge;
+}
+
+void room_leave_locked(struct part *p)
+{
+	assert(p->store->allocated >= p->allocated && p->reserved >= p->allocated);
+	lower_locked(p, p->reserved);
+	p->store->allocated -= p->allocated;
+	p->allocated = 0;
 }
 
 int room_take_used(struct store *s, uint64_t bytes, uint64_t disk_reserve)

@@ -10,9 +10,10 @@
  *   blobs/ab/cd/<sha256>        0440, complete, verified, immutable
  *   meta/ab/cd/<sha256>         sidecar: "hfcached meta 1\n" then key=value lines (size, git) and a check
  *                               line
- *   incoming/<s|g>-<hex>.part   bytes of a running or interrupted fill, sparse or preallocated
+ *   incoming/<s|g>-<hex>.part   bytes of a running or interrupted fill; blocks only where room was reserved
  *   incoming/<s|g>-<hex>.map    which ranges of the part are on disk, and the validator they came with
- *   incoming/alive              rewritten by store_check_writable(): what was named long before it, the index knows
+ *   incoming/alive              rewritten by store_check_writable(): what was named long before it, the index
+ *                               knows
  *   journal/ab/<sha256(repo)>   append-only lines, one fact each (see below)
  *   quarantine/<time>-<sha256>  bad files, kept 7 days
  *
@@ -100,13 +101,9 @@ bool store_blob_is_open(struct store *s, const struct digest *sha256);
 
 /* --- room --- */
 
-/*
- * Takes bytes out of the quota before they are written: a file of that size, with its blocks and its sidecar. What one call
- * took is given back by one store_unreserve() of the same number, or by the part that took it over.
- * Returns 0; -ENOSPC with *ret_missing = bytes that must be freed first (UINT64_MAX: can never fit).
- */
-int store_reserve(struct store *s, uint64_t bytes, uint64_t *ret_missing);
-void store_unreserve(struct store *s, uint64_t bytes);
+/* The limit bounds used + reserved. `used` is on disk until it is evicted or resumed, `reserved` is what open
+ * parts hold and are about to write. Only part_reserve() takes from it; what is missing then, the caller must
+ * see evicted. */
 struct store_usage {
 	uint64_t used, reserved, limit, objects, partial, disk_free;
 };
@@ -115,17 +112,33 @@ void store_usage(struct store *s, struct store_usage *ret_usage);
 /* --- partial blobs --- */
 
 /*
- * Opens the part of this content, resuming what a former run left, or makes it. The caller has reserved want->size
- * bytes before; the part owns that reservation from here on and gives it back when it is dropped or finished.
- * ret_part's ranges are those known to be on disk.
- * Returns 0; -EBUSY already open; -ENOSPC, -EDQUOT, -EIO, -EMFILE. With any error the reservation is given back.
- * Threads: may wait for the disk (fallocate).
+ * Opens the part of this content, resuming what a former run left, or makes it: a sparse file of the whole
+ * size that takes no room but for what it holds already. ret_part's ranges are those known to be on disk.
+ * Returns 0; -EBUSY already open; -EEXIST open with another size: one of the two is wrong, and waiting would
+ * not help; -ENOSPC (also: larger than any file can be), -EIO, -EMFILE.
+ * Threads any but fetch: may wait for the disk.
  */
 int store_open_part(struct store *s, const struct content_id *want, struct part **ret_part);
+/*
+ * Takes the room of a range out of the quota and, where the file system can, from the disk: the blocks of
+ * 4096 bytes that it lies in, as far as the part does not have them, and one for its map or sidecar. To be
+ * called before bytes are asked for, since what was not reserved cannot be written; for a whole fill, with
+ * [0, size). The part keeps what it took, and gives it back once, when it ends: finished, it has become used
+ * bytes; dropped, it is free; let go of by the last part_unref(), what is held is used and the rest is free.
+ * Returns 0; -ENOSPC with *ret_missing = bytes that must be freed first (UINT64_MAX: can never fit, or the
+ * disk is full); -ECANCELED the part was dropped or finished; -EIO.
+ * Threads any but fetch: may wait for the disk. One call for a part at a time, none during part_reset().
+ */
+int part_reserve(struct part *p, struct byte_range range, uint64_t *ret_missing);
+/* How many bytes from `offset` on are reserved without a gap (0: none). Any thread, never waits. */
+uint64_t part_room_from(struct part *p, uint64_t offset);
 struct part *part_ref(struct part *p);
-struct part *part_unref(struct part *p); /* last one: map is saved, file kept for resuming unless dropped or finished */
+/* The last one of a part that is neither dropped nor finished saves its map and keeps its file for resuming.
+ * That waits for the disk: not on the fetch thread. */
+struct part *part_unref(struct part *p);
 int part_fd(const struct part *p);       /* borrowed; readable by anybody */
-/* Writes to the page cache. Fetch thread. Returns 0; -EINVAL beyond the size; -ENOSPC; -EIO (also once it is leaving). */
+/* Writes to the page cache. Fetch thread. Returns 0; -EINVAL beyond the size; -ENOSPC (also what was not
+ * reserved); -EIO (also once it is leaving). */
 int part_write(struct part *p, uint64_t offset, const void *bytes, size_t len);
 /* How many bytes from `offset` on are held without a gap (0: none). Any thread. */
 uint64_t part_held_from(struct part *p, uint64_t offset);
@@ -140,10 +153,10 @@ struct str part_validator(const struct part *p); /* borrowed */
  * Waits for the disk: keeper thread. */
 int part_checkpoint(struct part *p);
 bool part_wants_checkpoint(const struct part *p);
-/* Drops all that was received (wrong bytes, changed validator); the file is empty again and keeps its
- * reservation. */
+/* Drops all that was received (wrong bytes, changed validator); the file is empty again and keeps what
+ * was reserved. */
 int part_reset(struct part *p);
-/* Deletes the file and gives the reservation back. */
+/* Deletes the file and gives back what was reserved. */
 void part_drop(struct part *p);
 DEFINE_SCOPE(struct part *, part_unref);
 
@@ -162,12 +175,15 @@ int store_finish_part(struct store *s, struct part *p, const struct blob_meta *m
  * Keeper thread. Returns 0, -ENOSPC, -EIO. */
 int store_journal_append(struct store *s, struct str repo, const struct str *lines, size_t count);
 /* Visits every intact line of every journal in order; broken ones are counted. Start-up and rebuild only. */
-int store_journal_each(struct store *s, int (*visit)(void *ctx, struct str repo, struct str line), void *ctx, uint64_t *ret_broken);
+int store_journal_each(struct store *s, int (*visit)(void *ctx, struct str repo, struct str line), void *ctx,
+		       uint64_t *ret_broken);
 /* Visits every sidecar that has its blob. */
 int store_blob_each(struct store *s, int (*visit)(void *ctx, const struct blob_meta *meta), void *ctx);
 /* After a crash: counts used bytes, removes temporary files, orphan sidecars, parts without a use, old
  * quarantine.
  * Complete parts whose digest matches are adopted: visit is called for each. Start-up, before any thread. */
-int store_recover(struct store *s, int (*adopted)(void *ctx, const struct content_id *id, const struct blob_meta *meta), void *ctx);
+int store_recover(struct store *s,
+		  int (*adopted)(void *ctx, const struct content_id *id, const struct blob_meta *meta),
+		  void *ctx);
 /* Rewrites a file each minute to learn whether the store can be written; for /-/readyz. */
 int store_check_writable(struct store *s);

@@ -28,8 +28,12 @@ struct rig {
 	atomic_int name_error;   /* instead of naming */
 	atomic_bool
 		has_room_after_call; /* on_need_room removes evictable; else it says that nothing can go */
-	struct digest evictable;
+	struct digest evictable[2]; /* the last one goes first */
+	atomic_uint evictable_count;
+	_Atomic uint64_t room_bytes; /* the most that one call asked for */
 	uint64_t store_max;
+	unsigned transfers_max;
+	uint64_t file_size; /* of a file that repeats its bytes; 0: they are all of it */
 	struct clock clock; /* of the flights: the system's, shifted */
 	_Atomic uint64_t shift_ms;
 
@@ -62,6 +66,7 @@ struct client {
 	struct rig *rig;
 	struct byte_range range;
 	bool is_open;
+	const struct content_id *id; /* instead of the rig's */
 	const char *token;    /* Authorization, or NULL */
 	uint64_t leave_after; /* stops reading after so many bytes; 0: never */
 	/* results */

@@ -154,13 +154,15 @@ static const char *or_true(const char *instead, const char *truth)
 	return instead ? instead : truth;
 }
 
-static bool answer_hub(struct connection *c, struct upstream_call *call)
+static bool answer_hub(struct connection *c, struct upstream_call *call, const char *head)
 {
 	struct upstream *u = c->u;
 	const char *refused = atomic_load(&u->refused_token);
-	char size[32], retry_after[64] = "";
+	char size[32], retry_after[64] = "", id_hex[65];
+	const char *asked = strstr(head, "?id=");
 
 	(void)snprintf(size, sizeof(size), "%" PRIu64, u->size);
+	(void)snprintf(id_hex, sizeof(id_hex), "%.64s", asked ? asked + 4 : u->id_hex);
 	if (refused && call->has_token && strcmp(call->token, refused) == 0) {
 		call->status = 403;
 		return send_text(
@@ -180,7 +182,7 @@ static bool answer_hub(struct connection *c, struct upstream_call *call)
 			 "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%u/blob?Signature=x\r\n"
 			 "X-Linked-Etag: \"%s\"\r\nX-Linked-Size: %s\r\nX-Repo-Commit: %s\r\nContent-Length: "
 			 "0\r\n\r\n",
-			 c->u->private->port[1], or_true(atomic_load(&u->linked_etag), u->id_hex),
+			 c->u->private->port[1], or_true(atomic_load(&u->linked_etag), id_hex),
 			 or_true(atomic_load(&u->linked_size), size),
 			 or_true(atomic_load(&u->commit), UPSTREAM_COMMIT));
 }
@@ -195,6 +197,14 @@ static bool send_piece(struct connection *c, const unsigned char *bytes, size_t 
 	if (!atomic_load(&c->u->is_chunked))
 		return send_all(c->fd, bytes, len);
 	return send_text(c->fd, "%zx\r\n", len) && send_all(c->fd, bytes, len) && send_text(c->fd, "\r\n");
+}
+
+static void copy_bytes(const struct upstream *u, uint64_t at, size_t n, unsigned char *ret_piece)
+{
+	if (!u->period)
+		memcpy(ret_piece, u->bytes + at, n);
+	for (size_t i = 0; u->period && i < n; i++)
+		ret_piece[i] = u->bytes[(at + i) % u->period];
 }
 
 /* The body, with whatever the knobs say. Returns false when the connection must close. */
@@ -219,7 +229,7 @@ static bool send_body(struct connection *c, struct upstream_call *call, uint64_t
 		}
 		if (reaches(stall, at, at + n) && atomic_compare_exchange_strong(&u->stall_at, &stall, 0))
 			sleep_us((uint64_t)atomic_load(&u->stall_ms) * 1000);
-		memcpy(piece, u->bytes + at, (size_t)n);
+		copy_bytes(u, at, (size_t)n, piece);
 		if (flip > at && flip - 1 < at + n && use_up(&u->flip_times))
 			piece[flip - 1 - at] ^= 1;
 		if (!atomic_load(&u->first_byte_us))
@@ -287,7 +297,7 @@ static void *serve(void *arg)
 		if (atomic_load(&c->u->is_dead))
 			break;
 		call = note_call(c->u, head, c->is_storage);
-		if (!(c->is_storage ? answer_storage(c, call, head) : answer_hub(c, call)))
+		if (!(c->is_storage ? answer_storage(c, call, head) : answer_hub(c, call, head)))
 			break;
 	}
 	(void)shutdown(c->fd, SHUT_RDWR);

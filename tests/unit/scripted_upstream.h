@@ -27,7 +27,8 @@ struct upstream {
 	/* set before the start */
 	const unsigned char *bytes;
 	uint64_t size;
-	char id_hex[65]; /* X-Linked-Etag */
+	uint64_t period; /* the file repeats its first so many bytes; 0: `bytes` are all of it */
+	char id_hex[65]; /* X-Linked-Etag, unless the query says id=<64 hex> */
 
 	/* knobs; 0 or false: behave */
 	_Atomic uint64_t bytes_per_s;

@@ -3,9 +3,13 @@
  * flight: one transfer for many readers, windows, tails, ends. Real sockets, a real store; upstream behaves.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -15,6 +19,23 @@
 #include "metrics/metrics.h"
 
 #define READERS 8
+#define GIB (1024 * MIB)
+#define WINDOW (256 * KIB)
+
+/* Who waits for the disk: the program's own definition goes before the C library's. */
+static atomic_uint synced, synced_on_fetch;
+
+int caught_fdatasync(int fd) __asm__("fdatasync");
+int caught_fdatasync(int fd)
+{
+	char name[32] = "";
+
+	(void)pthread_getname_np(pthread_self(), name, sizeof(name));
+	atomic_fetch_add(&synced, 1);
+	if (strstr(name, "fetch"))
+		atomic_fetch_add(&synced_on_fetch, 1);
+	return (int)syscall(SYS_fdatasync, fd);
+}
 
 static void assert_all_right(const struct client *c, uint64_t bytes)
 {
@@ -416,7 +437,8 @@ static void room_is_asked_for_and_its_lack_is_told(void **state)
 		assert_int_equal(store_put_bytes(r.store, old, &meta), 0);
 		assert_int_equal(store_flush_pending(r.store, ignore_written, NULL), 0);
 		(void)bytes_unref(old);
-		r.evictable = meta.sha256;
+		r.evictable[0] = meta.sha256;
+		r.evictable_count = 1;
 		r.has_room_after_call = can_evict;
 		client_run(&c);
 		assert_int_equal(r.room_calls, 1);
@@ -439,6 +461,272 @@ static void file_larger_than_the_store_is_never_fetched(void **state)
 	assert_int_equal(c.start_error, -ENOSPC);
 	assert_int_equal(r.up.calls, 0);
 	assert_int_equal(r.room_calls, 0);
+	rig_stop(&r);
+}
+
+static struct digest store_old(struct rig *r, size_t size, unsigned char fill)
+{
+	void *bytes = xcalloc(1, size);
+	struct blob_meta meta;
+	struct bytes *old;
+
+	memset(bytes, fill, size);
+	old = bytes_new_take(bytes, size);
+	assert_int_equal(store_put_bytes(r->store, old, &meta), 0);
+	assert_int_equal(store_flush_pending(r->store, ignore_written, NULL), 0);
+	(void)bytes_unref(old);
+	return meta.sha256;
+}
+
+static bool has_blob(struct rig *r, const struct digest *sha256)
+{
+	struct blob *blob;
+
+	if (store_open_blob(r->store, sha256, &blob) < 0)
+		return false;
+	(void)blob_unref(blob);
+	return true;
+}
+
+static struct store_usage usage(struct rig *r)
+{
+	struct store_usage u;
+
+	store_usage(r->store, &u);
+	return u;
+}
+
+static void one_byte_of_a_file_larger_than_the_store_takes_a_window(void **state)
+{
+	struct rig r = { .store_max = GIB, .file_size = 50 * GIB };
+	struct client c = { .rig = &r, .range = { 0, 1 } },
+		      far = { .rig = &r, .range = { 40 * GIB, 40 * GIB + 9 } };
+	struct reader *reader;
+	struct digest old;
+	uint64_t used;
+
+	rig_start(&r, MIB);
+	old = store_old(&r, 300000, 1);
+	used = usage(&r).used;
+	assert_int_equal(client_join(&c, &reader), 0);
+	assert_int_equal(client_wait_started(&c, reader), 0);
+	assert_true(usage(&r).reserved < MIB);
+	client_run(&far);
+	assert_all_right(&far, 9);
+	reader_free(reader);
+	client_run(&c);
+	assert_all_right(&c, 1);
+	assert_true(RIG_WAIT(usage(&r).reserved == 0));
+	assert_true(usage(&r).used - used < MIB);
+	assert_true(has_blob(&r, &old));
+	assert_int_equal(r.room_calls, 0);
+	rig_stop(&r);
+}
+
+static void windows_add_up_and_old_blobs_go_for_them(void **state)
+{
+	struct rig r = { .store_max = 8 * MIB, .file_size = 50 * GIB };
+	unsigned calls[30];
+
+	rig_start(&r, MIB);
+	r.evictable[0] = store_old(&r, MIB, 1);
+	r.evictable[1] = store_old(&r, MIB, 2);
+	r.evictable_count = 2;
+	r.has_room_after_call = true;
+	for (unsigned i = 0; i < 30; i++) { /* of 7.9 MiB, less 2 MiB for the old ones */
+		struct client c = { .rig = &r, .range = { i * GIB, i * GIB + WINDOW } };
+
+		client_run(&c);
+		assert_all_right(&c, WINDOW);
+		calls[i] = r.room_calls;
+		assert_true(usage(&r).used + usage(&r).reserved <= 8 * MIB);
+	}
+	assert_int_equal(calls[20], 0);
+	assert_int_equal(calls[24], 1);
+	assert_int_equal(calls[29], 2);
+	assert_true(r.room_bytes <= WINDOW); /* no more than was missing */
+	assert_false(has_blob(&r, &r.evictable[0]) || has_blob(&r, &r.evictable[1]));
+	rig_stop(&r);
+}
+
+static void whole_fill_takes_what_windows_brought(void **state)
+{
+	struct rig r = { 0 };
+	struct client window = { .rig = &r, .range = { 8 * MIB, 8 * MIB + 1 } }, whole = { .rig = &r };
+	struct reader *reader;
+
+	rig_start(&r, 16 * MIB);
+	assert_int_equal(client_join(&window, &reader), 0);
+	assert_true(RIG_WAIT(reader_ready(reader, 8 * MIB) == 1));
+	assert_true(RIG_WAIT(r.up.sent == WINDOW));
+	assert_true(usage(&r).reserved < MIB);
+	client_run(&whole);
+	assert_all_right(&whole, 16 * MIB);
+	assert_true(rig_is_stored(&r));
+	assert_int_equal(r.up.sent, 16 * MIB);
+	assert_int_equal(usage(&r).reserved, 0);
+	assert_int_equal(usage(&r).used, 16 * MIB + 4096);
+	reader_free(reader);
+	rig_stop(&r);
+}
+
+/* Its first bytes are there: still it must not begin, for it could not end. */
+static void whole_fill_that_does_not_fit_leaves_windows_alone(void **state)
+{
+	struct rig r = { .store_max = 8 * MIB };
+	struct client window = { .rig = &r, .range = { 0, 1000 } }, whole = { .rig = &r },
+		      other = { .rig = &r, .range = { 9 * MIB, 10 * MIB } };
+	struct reader *reader;
+	unsigned calls;
+
+	rig_start(&r, 16 * MIB);
+	assert_int_equal(client_join(&window, &reader), 0);
+	assert_true(RIG_WAIT(reader_ready(reader, 0) == 1000));
+	calls = r.up.calls;
+	client_run(&whole);
+	assert_int_equal(whole.start_error, -ENOSPC);
+	assert_int_equal(r.up.calls, calls);
+	assert_int_equal(reader_started(reader), 0);
+	assert_int_equal(reader_ready(reader, 500), 500);
+	client_run(&other);
+	assert_all_right(&other, MIB);
+	assert_true(usage(&r).reserved < 2 * MIB);
+	reader_free(reader);
+	rig_stop(&r);
+}
+
+static void windows_of_a_former_run_are_kept_and_counted(void **state)
+{
+	struct rig r = { .store_max = GIB, .file_size = 50 * GIB };
+	struct client c = { .rig = &r, .range = { 7 * GIB, 7 * GIB + MIB } }, next = { .rig = &r };
+	unsigned calls;
+	uint64_t used;
+
+	rig_start(&r, MIB);
+	client_run(&c);
+	assert_all_right(&c, MIB);
+	assert_true(RIG_WAIT(usage(&r).reserved == 0));
+	used = usage(&r).used;
+	assert_in_range(used, MIB, MIB + 64 * KIB);
+	rig_close(&r);
+	rig_open(&r);
+	assert_int_equal(usage(&r).used, used);
+	calls = r.up.calls;
+	next.range = (struct byte_range){ 7 * GIB + 10, 7 * GIB + 10 + 700 * KIB };
+	client_run(&next);
+	assert_all_right(&next, 700 * KIB);
+	assert_int_equal(r.up.calls, calls);
+	assert_true(RIG_WAIT(usage(&r).reserved == 0));
+	assert_int_equal(usage(&r).used, used);
+	rig_stop(&r);
+}
+
+/* Then all that lies before the window is written as well, and needs room. */
+static void upstream_that_ignores_ranges_needs_room_from_the_first_byte(void **state)
+{
+	struct rig r = { .store_max = 8 * MIB };
+	struct client near = { .rig = &r, .range = { 3 * MIB, 3 * MIB + WINDOW } },
+		      far = { .rig = &r, .range = { 12 * MIB, 12 * MIB + WINDOW } };
+
+	rig_start(&r, 16 * MIB);
+	r.up.ignores_ranges = true;
+	client_run(&near);
+	assert_all_right(&near, WINDOW);
+	assert_true(RIG_WAIT(usage(&r).reserved == 0));
+	assert_in_range(usage(&r).used, 3 * MIB + WINDOW, 4 * MIB);
+	client_run(&far);
+	assert_int_equal(far.start_error, -ENOSPC);
+	assert_true(usage(&r).used + usage(&r).reserved <= 8 * MIB);
+	rig_stop(&r);
+}
+
+static void two_sizes_of_one_content_are_not_waited_for(void **state)
+{
+	struct rig r = { 0 };
+	struct content_id wrong;
+	struct client c = { .rig = &r }, other = { .rig = &r, .id = &wrong };
+	uint64_t began;
+
+	rig_start(&r, 16 * MIB);
+	r.up.bytes_per_s = 16 * MIB;
+	wrong = r.id;
+	wrong.size++;
+	client_begin(&c);
+	assert_true(RIG_WAIT(r.up.sent > 128 * KIB));
+	began = rig_now_us();
+	client_run(&other);
+	assert_int_equal(other.start_error, -ENOSPC);
+	assert_true(rig_now_us() - began < 500000);
+	client_end(&c);
+	assert_all_right(&c, 16 * MIB);
+	rig_stop(&r);
+}
+
+static struct content_id other_file(struct rig *r, unsigned char n)
+{
+	struct content_id id = r->id;
+
+	id.sha256.bytes[0] ^= n;
+	return id;
+}
+
+/* One slot: three windows of one file stand in line, and another file's comes before the last of them. */
+static void flights_take_turns_when_all_slots_are_taken(void **state)
+{
+	struct rig r = { .transfers_max = 1, .file_size = 1 * GIB };
+	struct content_id other;
+	struct client many[3] = { 0 }, one = { .rig = &r, .range = { 0, WINDOW }, .id = &other };
+	uint64_t last_us = 0;
+
+	rig_start(&r, MIB);
+	other = other_file(&r, 1);
+	r.up.bytes_per_s = 2 * MIB;
+	for (unsigned i = 0; i < 3; i++) {
+		many[i].rig = &r;
+		many[i].range = (struct byte_range){ i * 100 * MIB, i * 100 * MIB + WINDOW };
+		client_begin(&many[i]);
+	}
+	assert_true(RIG_WAIT(r.up.sent > 0));
+	client_begin(&one);
+	client_end(&one);
+	assert_all_right(&one, WINDOW);
+	for (unsigned i = 0; i < 3; i++) {
+		client_end(&many[i]);
+		assert_all_right(&many[i], WINDOW);
+		last_us = many[i].done_us > last_us ? many[i].done_us : last_us;
+	}
+	assert_true(one.done_us < last_us);
+	assert_true(r.up.open_most <= 2); /* the Hub, the storage */
+	rig_stop(&r);
+}
+
+static void flights_in_line_can_end(void **state)
+{
+	struct rig r = { .transfers_max = 1, .file_size = 1 * GIB };
+	struct content_id ids[4];
+	struct client c[4] = { 0 };
+	struct reader *reader[4];
+
+	rig_start(&r, MIB);
+	r.up.bytes_per_s = KIB;
+	for (unsigned i = 0; i < 4; i++) {
+		ids[i] = other_file(&r, (unsigned char)(i + 1));
+		c[i] = (struct client){ .rig = &r, .id = &ids[i], .range = { 0, WINDOW } };
+		assert_int_equal(client_join(&c[i], &reader[i]), 0);
+		if (i == 0)
+			assert_int_equal(client_wait_started(&c[0], reader[0]), 0);
+	}
+	rig_sleep_ms(50);
+	assert_int_equal(reader_started(reader[1]), -EAGAIN);
+	reader_free(reader[1]); /* gives up while it stands in line */
+	r.up.bytes_per_s = 0;
+	reader_free(reader[0]); /* frees its slot */
+	assert_int_equal(client_wait_started(&c[2], reader[2]), 0);
+	flights_free(r.flights); /* and so do the others */
+	r.flights = NULL;
+	assert_true(reader_started(reader[3]) <= 0);
+	reader_free(reader[2]);
+	reader_free(reader[3]);
 	rig_stop(&r);
 }
 
@@ -507,9 +795,13 @@ static void readers_that_come_and_go_leave_nothing_behind(void **state)
 
 		c.range.end = c.is_open ? 0 : c.range.first + MIB;
 		client_run(&c);
-		assert_true(c.join_error == -EEXIST || (c.error == 0 && c.is_right));
+		if (!(c.join_error == -EEXIST || (c.error == 0 && c.is_right)))
+			fail_msg("reader %u: join %d start %d error %d right %d", i, c.join_error,
+				 c.start_error, c.error, c.is_right);
 	}
 	rig_stop(&r);
+	assert_true(atomic_load(&synced) > 0);
+	assert_int_equal(atomic_load(&synced_on_fetch), 0); /* also in all tests before */
 }
 
 int main(void)
@@ -538,6 +830,15 @@ int main(void)
 		cmocka_unit_test(part_of_a_former_run_is_resumed),
 		cmocka_unit_test(room_is_asked_for_and_its_lack_is_told),
 		cmocka_unit_test(file_larger_than_the_store_is_never_fetched),
+		cmocka_unit_test(one_byte_of_a_file_larger_than_the_store_takes_a_window),
+		cmocka_unit_test(windows_add_up_and_old_blobs_go_for_them),
+		cmocka_unit_test(whole_fill_takes_what_windows_brought),
+		cmocka_unit_test(whole_fill_that_does_not_fit_leaves_windows_alone),
+		cmocka_unit_test(windows_of_a_former_run_are_kept_and_counted),
+		cmocka_unit_test(upstream_that_ignores_ranges_needs_room_from_the_first_byte),
+		cmocka_unit_test(two_sizes_of_one_content_are_not_waited_for),
+		cmocka_unit_test(flights_take_turns_when_all_slots_are_taken),
+		cmocka_unit_test(flights_in_line_can_end),
 		cmocka_unit_test(running_flights_can_be_looked_at),
 		cmocka_unit_test(the_end_of_all_flights_ends_readers_too),
 		cmocka_unit_test(readers_that_come_and_go_leave_nothing_behind),

@@ -116,6 +116,8 @@ static void upstream_that_dies_for_good_breaks_the_body_and_keeps_the_part(void 
 	assert_true(metrics_value(r.metrics, METRIC_UPSTREAM_RETRIES, 0, 0, 0) <= 3);
 	r.up.hub_status_times = r.up.cut_times = 0;
 	before = r.up.sent;
+	/* it had answered with errors only, so it was not asked any more */
+	assert_true(RIG_WAIT(!fetch_is_down(r.fetch)));
 	assert_next_is_right(&r);
 	assert_int_equal(r.up.sent - before, 4 * MIB);
 	rig_stop(&r);

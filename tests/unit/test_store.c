@@ -587,35 +587,49 @@ static void says_how_much_is_missing(void **state)
 {
 	struct fixture *f = *state;
 	char *bytes = make_bytes(1 << 20, 12);
-	struct blob_meta meta;
+	struct blob_meta meta, key = meta_of("a key", 5);
+	struct content_id id = git_id(&key), large = lfs_id(&key);
+	struct part *p = NULL, *q = NULL;
 	uint64_t missing = 0;
 
 	f->size_max = 6 << 20;
 	reopen(f);
 	assert_int_equal(put_blob(f->store, bytes, 1 << 20, &meta), 0);
-	assert_int_equal(store_reserve(f->store, 4 << 20, &missing), 0);
-	assert_int_equal(store_reserve(f->store, 1 << 20, &missing), -ENOSPC);
+	id.size = 4 << 20;
+	large.size = 6 << 20;
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
+	assert_int_equal(store_open_part(f->store, &large, &q), 0);
+	assert_int_equal(part_reserve(q, (struct byte_range){ 5, 1 << 20 }, &missing), -ENOSPC);
 	/* 1 MiB + 4 MiB + 1 MiB and a block each for the sidecars, of 6 MiB less one 64th */
 	assert_int_equal(missing, 3 * 4096 + (6 << 20) / 64);
-	assert_int_equal(store_reserve(f->store, 6 << 20, &missing), -ENOSPC);
+	assert_int_equal(part_reserve(q, (struct byte_range){ 0, 6 << 20 }, &missing), -ENOSPC);
 	assert_true(missing == UINT64_MAX);
-	store_unreserve(f->store, 4 << 20);
+	(void)part_unref(q);
+	(void)part_unref(p);
 	assert_int_equal(usage_of(f->store).reserved, 0);
-	assert_int_equal(store_reserve(f->store, UINT64_MAX, &missing), -ENOSPC);
-	assert_int_equal(store_reserve(f->store, UINT64_MAX - 4096, &missing), -ENOSPC);
+	large.size = UINT64_MAX;
+	assert_int_equal(store_open_part(f->store, &large, &q), -ENOSPC);
+	large.size = INT64_MAX;
+	assert_int_equal(open_whole(f->store, &large, &q), -ENOSPC);
+	assert_int_equal(usage_of(f->store).reserved, 0);
+	assert_int_equal(count_files(f, "incoming", ".part"), 0);
 	free(bytes);
 }
 
 static void keeps_the_reserve_of_the_disk_free(void **state)
 {
 	struct fixture *f = *state;
-	struct blob_meta meta;
+	struct blob_meta meta = meta_of("x", 1);
+	struct content_id id = lfs_id(&meta);
+	struct part *p = NULL;
 	uint64_t missing = 0;
 
 	f->disk_reserve = UINT64_C(1) << 60;
 	reopen(f);
-	assert_int_equal(store_reserve(f->store, 1, &missing), -ENOSPC);
+	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(part_reserve(p, (struct byte_range){ 0, 1 }, &missing), -ENOSPC);
 	assert_true(missing == UINT64_MAX);
+	(void)part_unref(p);
 	assert_int_equal(put_doc(f->store, "x", 1, &meta), -ENOSPC);
 	assert_int_equal(usage_of(f->store).used, 0);
 }

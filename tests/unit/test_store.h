@@ -150,23 +150,34 @@ static inline struct content_id git_id(const struct blob_meta *meta)
 	return (struct content_id){ .kind = CONTENT_GIT, .git = meta->git, .size = meta->size };
 }
 
-static inline int reserve(struct store *s, uint64_t bytes)
+static inline int reserve_all(struct part *p, const struct content_id *id)
 {
 	uint64_t missing = 0;
 
-	return store_reserve(s, bytes, &missing);
+	return part_reserve(p, (struct byte_range){ 0, id->size }, &missing);
 }
 
-/* Through reserve, part, write, finish. */
+/* The part, with room for all of it. */
+static inline int open_whole(struct store *s, const struct content_id *id, struct part **ret_part)
+{
+	struct part *p = NULL;
+	int r = store_open_part(s, id, &p);
+
+	if (r == 0)
+		r = reserve_all(p, id);
+	if (r < 0)
+		p = part_unref(p);
+	*ret_part = p;
+	return r;
+}
+
+/* Through part, room, write, finish. */
 static inline int put_as(struct store *s, const struct content_id *id, const char *bytes,
 			 const struct blob_meta *meta)
 {
 	struct part *p = NULL;
-	int r = reserve(s, id->size);
+	int r = open_whole(s, id, &p);
 
-	if (r < 0)
-		return r;
-	r = store_open_part(s, id, &p);
 	if (r < 0)
 		return r;
 	r = part_write(p, 0, bytes, id->size);

@@ -101,8 +101,7 @@ static struct content_id leave_part(struct fixture *f, const char *bytes, size_t
 	struct content_id id = lfs_id(&meta);
 	struct part *p = NULL;
 
-	assert_int_equal(reserve(f->store, LEN), 0);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	assert_int_equal(part_write(p, 0, bytes, held), 0);
 	(void)part_unref(p);
 	return id;
@@ -145,8 +144,7 @@ static void a_part_with_wrong_bytes_is_kept_by_its_map_only(void **state)
 	(void)close(fd);
 	restart(f, &seen);
 	assert_int_equal(seen.count, 0);
-	assert_int_equal(reserve(f->store, LEN), 0);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	assert_int_equal(part_held_from(p, 0), LEN / 2);
 	(void)part_unref(p);
 	free(bytes);
@@ -204,8 +202,7 @@ static void a_map_of_bytes_that_have_gone_is_not_believed(void **state)
 
 	incoming_file(f, &id, ".part", path);
 	assert_int_equal(truncate(path, 0), 0);
-	assert_int_equal(reserve(f->store, LEN), 0);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	assert_int_equal(part_held_from(p, 0), 0);
 	incoming_file(f, &id, ".map", path);
 	assert_false(file_exists(path)); /* or a crash now would make it true of zeros */

@@ -148,17 +148,18 @@ int caught_openat(int dir, const char *name, int flags, ...)
 
 #define BODY_LEN 100000
 #define HALF_LEN 200000
+#define WIDE_LEN 300000
 #define DOCS 3
 
 /* Shared with the child that is killed. */
 struct acks {
-	bool body, docs[DOCS], removed, half_saved, second_body;
+	bool body, docs[DOCS], removed, half_saved, windows_saved, second_body;
 	unsigned lines;
 };
 
 struct data {
-	char *body, *half, *second;
-	struct blob_meta body_meta, half_meta, second_meta, doc_metas[DOCS];
+	char *body, *half, *wide, *second;
+	struct blob_meta body_meta, half_meta, wide_meta, second_meta, doc_metas[DOCS];
 	char docs[DOCS][32];
 };
 
@@ -167,6 +168,8 @@ static void make_data(struct data *d)
 	d->body = make_bytes(BODY_LEN, 1);
 	d->half = make_bytes(HALF_LEN, 2);
 	d->second = make_bytes(BODY_LEN, 3);
+	d->wide = make_bytes(WIDE_LEN, 5);
+	d->wide_meta = meta_of(d->wide, WIDE_LEN);
 	d->body_meta = meta_of(d->body, BODY_LEN);
 	d->half_meta = meta_of(d->half, HALF_LEN);
 	d->second_meta = meta_of(d->second, BODY_LEN);
@@ -181,6 +184,7 @@ static void done_data(struct data *d)
 {
 	free(d->body);
 	free(d->half);
+	free(d->wide);
 	free(d->second);
 }
 
@@ -214,16 +218,49 @@ static bool fetch_half(struct store *s, struct data *d)
 	struct part *p = NULL;
 	int r;
 
-	if (reserve(s, HALF_LEN) < 0 || store_open_part(s, &id, &p) < 0)
+	if (open_whole(s, &id, &p) < 0)
 		return false;
 	r = part_write(p, 0, d->half, HALF_LEN / 2);
 	(void)part_unref(p);
 	p = NULL;
-	if (r < 0 || reserve(s, HALF_LEN) < 0 || store_open_part(s, &id, &p) < 0)
+	if (r < 0 || open_whole(s, &id, &p) < 0)
 		return false;
 	r = part_held_from(p, 0) == HALF_LEN / 2 ? 0 : -1;
 	(void)part_unref(p);
 	return r == 0;
+}
+
+static bool fetch_window(struct part *p, struct data *d, uint64_t first, uint64_t end)
+{
+	uint64_t missing = 0;
+
+	return part_reserve(p, (struct byte_range){ first, end }, &missing) == 0 &&
+	       part_write(p, first, d->wide + first, end - first) == 0;
+}
+
+/* Two windows of a sparse part; then, resumed, room for all of it, started over, and one window again. */
+static bool fetch_windows(struct store *s, struct data *d)
+{
+	struct content_id id = lfs_id(&d->wide_meta);
+	struct part *p = NULL;
+	bool is_done;
+
+	if (store_open_part(s, &id, &p) < 0)
+		return false;
+	is_done = fetch_window(p, d, 1000, 2000) && fetch_window(p, d, 200000, 210000);
+	(void)part_unref(p);
+	p = NULL;
+	if (!is_done || open_whole(s, &id, &p) < 0)
+		return false;
+	is_done = part_held_from(p, 1000) == 1000 && part_held_from(p, 200000) == 10000 && part_reset(p) == 0 &&
+		  fetch_window(p, d, 100000, 100001);
+	(void)part_unref(p);
+	p = NULL;
+	if (!is_done || store_open_part(s, &id, &p) < 0)
+		return false;
+	is_done = part_held_from(p, 100000) == 1 && part_held_from(p, 1000) == 0;
+	(void)part_unref(p);
+	return is_done;
 }
 
 static void live(struct fixture *f, struct data *d, struct acks *acks)
@@ -242,6 +279,7 @@ static void live(struct fixture *f, struct data *d, struct acks *acks)
 	(void)store_flush_pending(s, note_written, &w);
 	append_line(s, acks);
 	acks->half_saved = fetch_half(s, d);
+	acks->windows_saved = fetch_windows(s, d);
 	acks->second_body = put_as(s, &second, d->second, &d->second_meta) == 0;
 	acks->removed = store_remove_blob(s, &d->doc_metas[0].sha256) == 0;
 	append_line(s, acks);
@@ -312,8 +350,7 @@ static void check_acknowledged(struct fixture *f, struct data *d, const struct a
 	}
 	assert_int_equal(store_journal_each(f->store, count_line, &lines, &broken), 0);
 	assert_true(lines >= acks->lines);
-	if (acks->half_saved)
-		assert_int_equal(count_files(f, "incoming", ".part"), 1);
+	assert_true(count_files(f, "incoming", ".part") >= (unsigned)acks->half_saved + acks->windows_saved);
 	assert_int_equal(store_blob_each(f->store, check_one, f), 0);
 }
 
@@ -385,7 +422,7 @@ static bool live_with_fault(unsigned n, unsigned only, int error)
 	if (!was_hit) {
 		/* the last run had no fault: it must have done everything */
 		assert_true(acks.body && acks.second_body && acks.docs[0] && acks.docs[1] && acks.docs[2] &&
-			    acks.removed && acks.half_saved);
+			    acks.removed && acks.half_saved && acks.windows_saved);
 		assert_int_equal(acks.lines, 3);
 	}
 	done_data(&d);
@@ -504,8 +541,7 @@ static void syncs_the_bytes_then_the_sidecar_then_names_then_folders(void **stat
 	(void)snprintf(blobs_abcd, sizeof(blobs_abcd), "/blobs/%s", abcd);
 	(void)snprintf(meta_abcd, sizeof(meta_abcd), "/meta/%s", abcd);
 	(void)snprintf(part_name, sizeof(part_name), "s-%s.part", hex);
-	assert_int_equal(reserve(f->store, id.size), 0);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	assert_int_equal(part_write(p, 0, d.body, BODY_LEN), 0);
 	memset(&hook, 0, sizeof(hook));
 	hook.log = hook.is_on = true;
@@ -537,8 +573,7 @@ static void saves_the_map_only_after_its_bytes_are_synced(void **state)
 	make_data(&d);
 	open_store(f);
 	id = lfs_id(&d.half_meta);
-	assert_int_equal(reserve(f->store, id.size), 0);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	assert_int_equal(part_write(p, 0, d.half, 1000), 0);
 	memset(&hook, 0, sizeof(hook));
 	hook.log = hook.is_on = true;
@@ -575,10 +610,10 @@ static void a_file_system_without_fallocate_is_fine(void **state)
 	make_data(&d);
 	open_store(f);
 	id = lfs_id(&d.half_meta);
-	assert_int_equal(reserve(f->store, id.size), 0);
 	fail_next(CALL_FALLOCATE, EOPNOTSUPP);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	hook.is_on = false;
+	assert_int_equal(usage_of(f->store).reserved, 200704 + 4096); /* the quota is kept all the same */
 	assert_int_equal(fstat(part_fd(p), &st), 0);
 	assert_int_equal(st.st_size, HALF_LEN);
 	assert_int_equal(st.st_blocks, 0);
@@ -607,21 +642,54 @@ static void a_file_system_without_noreplace_is_fine(void **state)
 	fixture_free(f);
 }
 
-static void a_full_disk_is_known_when_the_part_is_opened(void **state)
+static void a_full_disk_is_known_before_the_first_byte(void **state)
 {
 	struct fixture *f = fixture_new();
 	struct blob_meta meta = meta_of("abc", 3);
 	struct content_id id = lfs_id(&meta);
 	struct part *p = NULL;
+	uint64_t missing = 0;
 
 	open_store(f);
-	assert_int_equal(reserve(f->store, 3), 0);
+	assert_int_equal(store_open_part(f->store, &id, &p), 0);
 	fail_next(CALL_FALLOCATE, ENOSPC);
-	assert_int_equal(store_open_part(f->store, &id, &p), -ENOSPC);
+	assert_int_equal(part_reserve(p, (struct byte_range){ 0, 3 }, &missing), -ENOSPC);
 	hook.is_on = false;
-	assert_null(p);
+	assert_true(missing == UINT64_MAX); /* to evict blobs would not help */
 	assert_int_equal(usage_of(f->store).reserved, 0);
+	assert_int_equal(part_room_from(p, 0), 0);
+	assert_int_equal(part_write(p, 0, "abc", 3), -ENOSPC);
+	(void)part_unref(p);
 	assert_int_equal(count_files(f, "incoming", ""), 0);
+	fixture_free(f);
+}
+
+/* Of several gaps the second cannot be taken: what the quota gave for all of them comes back. */
+static void a_disk_that_fills_up_between_gaps_takes_nothing_from_the_quota(void **state)
+{
+	struct fixture *f = fixture_new();
+	struct data d;
+	struct content_id id;
+	struct part *p = NULL;
+	uint64_t missing = 0, reserved;
+
+	make_data(&d);
+	open_store(f);
+	id = lfs_id(&d.half_meta);
+	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(part_reserve(p, (struct byte_range){ 50000, 60000 }, &missing), 0);
+	reserved = usage_of(f->store).reserved;
+	fail_next(CALL_FALLOCATE, EDQUOT);
+	hook.at = 2;
+	assert_int_equal(reserve_all(p, &id), -ENOSPC);
+	hook.is_on = false;
+	assert_int_equal(usage_of(f->store).reserved, reserved);
+	assert_int_equal(part_room_from(p, 0), 0);
+	assert_int_equal(part_write(p, 50000, d.half + 50000, 10000), 0);
+	(void)part_unref(p);
+	assert_int_equal(usage_of(f->store).reserved, 0);
+	assert_true(usage_of(f->store).used <= reserved);
+	done_data(&d);
 	fixture_free(f);
 }
 
@@ -637,8 +705,7 @@ static void a_part_whose_sync_failed_is_dead(void **state)
 	open_store(f);
 	id.size = 65 << 20;
 	meta.size = id.size;
-	assert_int_equal(reserve(f->store, id.size), 0);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	for (unsigned i = 0; i < 65; i++)
 		assert_int_equal(part_write(p, (uint64_t)i << 20, bytes, 1 << 20), 0);
 	fail_next(CALL_FDATASYNC, EIO);
@@ -665,8 +732,7 @@ static void a_dead_part_is_not_kept(void **state)
 	make_data(&d);
 	open_store(f);
 	id = lfs_id(&d.half_meta);
-	assert_int_equal(reserve(f->store, id.size), 0);
-	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(open_whole(f->store, &id, &p), 0);
 	assert_int_equal(part_write(p, 0, d.half, 1000), 0);
 	fail_next(CALL_FDATASYNC, EIO);
 	(void)part_unref(p);
@@ -681,7 +747,9 @@ static void a_dead_part_is_not_kept(void **state)
 static void three_disk_errors_stop_all_writing_for_ten_minutes(void **state)
 {
 	struct fixture *f = fixture_new();
-	struct blob_meta meta;
+	struct blob_meta meta = meta_of("abc", 3);
+	struct content_id id = lfs_id(&meta);
+	struct part *p = NULL;
 	struct str line = STR("x");
 	uint64_t missing = 0;
 
@@ -696,9 +764,11 @@ static void three_disk_errors_stop_all_writing_for_ten_minutes(void **state)
 		hook.is_on = false;
 	}
 	assert_int_equal(metrics_value(f->metrics, METRIC_STORAGE_IO_ERRORS, 0, 0, 0), 3);
-	assert_int_equal(store_check_writable(f->store), -EIO);          /* readyz is red */
-	assert_int_equal(store_reserve(f->store, 1, &missing), -ENOSPC); /* fills are streamed past us */
-	assert_true(missing == UINT64_MAX);
+	assert_int_equal(store_check_writable(f->store), -EIO); /* readyz is red */
+	assert_int_equal(store_open_part(f->store, &id, &p), 0);
+	assert_int_equal(part_reserve(p, (struct byte_range){ 0, 1 }, &missing), -ENOSPC);
+	assert_true(missing == UINT64_MAX); /* fills are streamed past us */
+	(void)part_unref(p);
 	assert_int_equal(put_doc(f->store, "new", 3, &meta), -EIO);
 	assert_int_equal(put_doc(f->store, "held", 4, &meta), 0); /* and hits go on */
 	assert_int_equal(check_blob(f->store, &meta.sha256, "held", 4), 0);
@@ -834,7 +904,8 @@ int main(void)
 		cmocka_unit_test(saves_the_map_only_after_its_bytes_are_synced),
 		cmocka_unit_test(a_file_system_without_fallocate_is_fine),
 		cmocka_unit_test(a_file_system_without_noreplace_is_fine),
-		cmocka_unit_test(a_full_disk_is_known_when_the_part_is_opened),
+		cmocka_unit_test(a_full_disk_is_known_before_the_first_byte),
+		cmocka_unit_test(a_disk_that_fills_up_between_gaps_takes_nothing_from_the_quota),
 		cmocka_unit_test(a_part_whose_sync_failed_is_dead),
 		cmocka_unit_test(a_dead_part_is_not_kept),
 		cmocka_unit_test(three_disk_errors_stop_all_writing_for_ten_minutes),

@@ -158,8 +158,7 @@ static void make_shared(struct shared *sh, struct store *s)
 	sh->part_bytes = make_bytes(2000000, 99);
 	sh->part_meta = meta_of(sh->part_bytes, 2000000);
 	sh->part_id = lfs_id(&sh->part_meta);
-	assert_int_equal(reserve(s, sh->part_id.size), 0);
-	assert_int_equal(store_open_part(s, &sh->part_id, &sh->part), 0);
+	assert_int_equal(open_whole(s, &sh->part_id, &sh->part), 0);
 }
 
 static void many_threads_see_true_bytes_only(void **state)
@@ -205,11 +204,7 @@ static void *want_part(void *arg)
 		struct part *p = NULL;
 		int r;
 
-		if (reserve(sh->store, sh->part_id.size) < 0) {
-			atomic_fetch_add(&sh->wrong, 1);
-			continue;
-		}
-		r = store_open_part(sh->store, &sh->part_id, &p);
+		r = open_whole(sh->store, &sh->part_id, &p);
 		if (r == -EBUSY)
 			continue;
 		if (r < 0) {
