@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the self-tests share: a client that follows nothing, a raw socket, one double for all that only read."""
 import http.client
 import json
 import os
 import socket
 import tempfile
+import unittest
 from urllib.parse import urlsplit
 
 from hubdouble import HubDouble, standard_fixture
@@ -76,5 +78,8 @@ def run_all(names):
     """Runs the tests of a module without pytest."""
     for name, test in list(names.items()):
         if name.startswith("test_"):
-            test()
-            print("ok", name)
+            try:
+                test()
+                print("ok", name)
+            except unittest.SkipTest as reason:
+                print("skipped", name, reason)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shows that the Hub double is true to what huggingface.co was seen to answer."""
 import base64
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shows that the double's faults, records, speeds and controls are what they claim to be."""
 import base64
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The double as a program: python3 -m hubdouble --fixture standard --ready-file ready.json"""
 import argparse
 import json
@@ -18,6 +19,7 @@ def main():
     parser.add_argument("--port", type=int, default=0, help="of the Hub (0: any)")
     parser.add_argument("--cdn-port", type=int, default=0)
     parser.add_argument("--cas-port", type=int, default=0)
+    parser.add_argument("--viewer-port", type=int, default=0, help="of the dataset viewer")
     parser.add_argument("--control-port", type=int, default=0)
     parser.add_argument("--fixture", choices=sorted(FIXTURES), default="standard")
     parser.add_argument("--model-dir", help="folder with a sentence-transformers model, served as sentence-transformers/all-MiniLM-L6-v2")
@@ -34,7 +36,7 @@ def main():
             options[name] = json.loads(value)
         except ValueError:
             options[name] = value
-    hub = HubDouble(port=given.port, cdn_port=given.cdn_port, cas_port=given.cas_port, **options)
+    hub = HubDouble(port=given.port, cdn_port=given.cdn_port, cas_port=given.cas_port, viewer_port=given.viewer_port, **options)
     parquet = Path(given.parquet) if given.parquet else None
     FIXTURES[given.fixture](hub, model_dir=given.model_dir, work_dir=given.work_dir, parquet=parquet)
     hub.start()

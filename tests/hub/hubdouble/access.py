@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may do what, and every refusal in the Hub's own words."""
 import base64
 import binascii
 import hashlib
+import re
 import secrets
 import time
 from email.utils import formatdate
@@ -57,11 +59,15 @@ def answer(hub, request, status, body=b"", first=(), after=(), vary="Origin", co
 
 
 def is_api(request):
-    return request.path.startswith("/api/") and "/resolve-cache/" not in request.path
+    return request.path.startswith(("/api/", "/v2/")) and "/resolve-cache/" not in request.path
+
+
+GIT_PATH = re.compile(r"/(?:(?:datasets|spaces|kernels)/)?[^/]+(?:/[^/]+)?/"
+                      r"(?:info/refs|info/lfs/.*|git-upload-pack|git-receive-pack|HEAD|objects/[^/]+(?:/[^/]+)?)")
 
 
 def is_git(request):
-    return "/info/lfs/" in request.path or "/info/refs" in request.path or "/git-" in request.path
+    return GIT_PATH.fullmatch(request.path) is not None
 
 
 def refuse(hub, request, status, message, code=None, after=(), told=None, body=None):
@@ -69,7 +75,10 @@ def refuse(hub, request, status, message, code=None, after=(), told=None, body=N
     import json
     extra = [("X-Error-Code", code)] if code else []
     extra += [("X-Error-Message", told or message)]
-    if status == 401:
+    if status == 401 and request.path.startswith("/v2/"):
+        realm = f"{hub.url}/api/models/{'/'.join(request.raw_segments[1:3])}/ssh-auth"
+        extra.append(("WWW-Authenticate", f'Basic realm="{realm}"'))
+    elif status == 401:
         scheme = "Basic" if is_git(request) else "Bearer"
         extra.append(("WWW-Authenticate", f'{scheme} realm="Authentication required", charset="UTF-8"'))
     if body is None:

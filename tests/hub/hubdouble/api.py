@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metadata of one repository: info, tree, paths-info, refs, commits, parquet, Xet tokens."""
 import base64
 import gzip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes and their names.
 
 Owns what a file *is* before any repository holds it: where its bytes come from (memory, a file on disk, or generated once into a
@@ -7,6 +8,7 @@ git id and a Xet hash of large (LFS) files.
 import hashlib
 import os
 import random
+import re
 import tempfile
 from pathlib import Path
 
@@ -18,6 +20,14 @@ def git_id(kind, body):
     return hashlib.sha1(b"%s %d\0" % (kind.encode(), len(body)) + body).hexdigest()
 
 
+def git_blob_id(source):
+    """git_id of a blob, without holding its bytes."""
+    digest = hashlib.sha1(b"blob %d\0" % source.size)
+    for at in range(0, source.size, CHUNK):
+        digest.update(source.read(at, CHUNK))
+    return digest.hexdigest()
+
+
 def pointer_text(sha256, size):
     return (f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n").encode()
 
@@ -25,6 +35,12 @@ def pointer_text(sha256, size):
 def xet_hash_of(sha256):
     """A stable 64-hex value that looks like a digest of the bytes and is not: taking it for one is a bug worth catching."""
     return hashlib.sha256(b"hub double xet hash of " + sha256.encode()).hexdigest()
+
+
+def read_pointer(data):
+    """(sha256, size) that a Git-LFS pointer names; None if the bytes are no pointer."""
+    found = re.fullmatch(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n", data)
+    return (found[1].decode(), int(found[2])) if found else None
 
 
 class Memory:
@@ -125,7 +141,7 @@ class File:
             self.xet_hash = xet_hash_of(self.sha256)
         else:
             self.sha256 = self.pointer = self.xet_hash = None
-            self.oid = git_id("blob", source.read())
+            self.oid = git_blob_id(source)
 
     @property
     def etag(self):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The CDN origin: signed URLs, bytes by Xet hash; and the CAS origin, which only fails, to show who went there."""
 import base64
 import hashlib
@@ -47,6 +48,7 @@ def handle_cdn(hub, request, call):
         call["leak"] = True
         return denied("InvalidArgument", "Only one auth mechanism allowed", 400)
     if request.method == "PUT" and request.path.startswith("/upload/"):
+        from .lfs import take_upload
         return take_upload(hub, request)
     if request.method not in ("GET", "HEAD"):
         return denied("MethodNotAllowed", "The specified method is not allowed", 405)
@@ -66,16 +68,6 @@ def handle_cdn(hub, request, call):
     if request.get("If-None-Match") == etag:
         return Reply(304, [("ETag", etag)])
     return with_range(request, reply, etag)
-
-
-def take_upload(hub, request):
-    """The bytes of a large file that a commit will name later."""
-    from .blobs import File, Memory
-    oid = request.segments[-1]
-    if hashlib.sha256(request.body).hexdigest() != oid:
-        return denied("BadDigest", "The SHA256 you specified did not match", 400)
-    hub.content.learn(File(Memory(request.body), lfs=True))
-    return Reply(200, [("ETag", f'"{hashlib.md5(request.body).hexdigest()}"')])
 
 
 def handle_cas(hub, request, call):

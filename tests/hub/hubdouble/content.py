@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the Hub double holds: repositories, their history and refs, who may see them, and the tokens that exist.
 
 Everything is real where a client can check it: tree ids and commit ids are git's. Commits never change once made, so readers need
@@ -10,7 +11,7 @@ import time
 
 from .blobs import git_id, make_file
 
-KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
+KINDS = {"model": "models", "dataset": "datasets", "space": "spaces", "kernel": "kernels"}
 FIRST_DATE = 1708340265  # 2024-02-19T10:57:45Z; every commit of a repository is an hour after the one before
 
 
@@ -24,10 +25,13 @@ def iso(seconds):
 
 
 class Commit:
-    """One immutable state of all files, with its folders (path -> tree id, folder names, file names)."""
+    """One immutable state of all files, with its folders (path -> tree id, folder names, file names).
 
-    def __init__(self, files, parent, message, date, author):
+    `raw` is the text of git's commit object, for a commit that came by push; `modes` those of files that are not 100644."""
+
+    def __init__(self, files, parent, message, date, author, modes=None, raw=None):
         self.files = files
+        self.modes = modes or {}
         self.parent = parent
         self.title, _, self.message = message.partition("\n")
         self.message = self.message.strip()
@@ -37,7 +41,8 @@ class Commit:
         self.tree_oid = self._fold()
         text = f"tree {self.tree_oid}\n" + (f"parent {parent.id}\n" if parent else "")
         who = f"{author} <{author}@users.noreply.example> {date} +0000"
-        self.id = git_id("commit", f"{text}author {who}\ncommitter {who}\n\n{message}\n".encode())
+        self.raw = raw or f"{text}author {who}\ncommitter {who}\n\n{message}\n".encode()
+        self.id = git_id("commit", self.raw)
         self.last = self._last_touched()
 
     def _fold(self):
@@ -51,19 +56,25 @@ class Commit:
         return self._fold_one("", nested)
 
     def _fold_one(self, where, level):
-        entries, folders, names = [], [], []
+        folders, names = [], []
         for name, below in level.items():
-            path = f"{where}/{name}" if where else name
             if below is None:
                 names.append(name)
-                entries.append((name.encode(), b"100644", self.files[path].oid))
             else:
                 folders.append(name)
-                entries.append((name.encode() + b"/", b"40000", self._fold_one(path, below)))
-        body = b"".join(mode + b" " + key.rstrip(b"/") + b"\0" + bytes.fromhex(oid) for key, mode, oid in sorted(entries))
-        oid = git_id("tree", body)
-        self.folders[where] = (oid, sorted(folders, key=str.encode), sorted(names, key=str.encode))
+                self._fold_one(f"{where}/{name}" if where else name, below)
+        self.folders[where] = (None, sorted(folders, key=str.encode), sorted(names, key=str.encode))
+        oid = git_id("tree", self.tree_body(where))
+        self.folders[where] = (oid, *self.folders[where][1:])
         return oid
+
+    def tree_body(self, folder=""):
+        """The content of git's tree object of a folder, whose folders are folded already."""
+        _, folders, names = self.folders[folder]
+        prefix = folder + "/" if folder else ""
+        entries = [(name.encode(), self.modes.get(prefix + name, "100644"), self.files[prefix + name].oid) for name in names]
+        entries += [(name.encode() + b"/", "40000", self.folders[prefix + name][0]) for name in folders]
+        return b"".join(mode.encode() + b" " + key.rstrip(b"/") + b"\0" + bytes.fromhex(oid) for key, mode, oid in sorted(entries))
 
     def _last_touched(self):
         """path -> the commit that last changed it, for files and folders."""
@@ -111,6 +122,9 @@ class Repo:
         self.commits = {}   # id -> Commit
         self.likes = 0
         self.downloads = 0
+        self.uploaded = set()    # sha256 of large files that came by LFS, committed or not
+        self.talks = {}     # number -> discussion (extras.py)
+        self.git = None     # GitStore, once git has asked for it
 
     @property
     def plural(self):
@@ -138,12 +152,13 @@ class Repo:
             orphan = ref.startswith("refs/convert/") and ref not in self.refs if orphan is None else orphan
             parent = None if orphan else self.refs.get(ref) or self.refs.get("refs/heads/main")
             state = dict(parent.files) if parent else {}
+            modes = {p: m for p, m in parent.modes.items() if p not in files} if parent else {}
             for path, value in files.items():
                 if value is None:
                     state.pop(path, None)
                 else:
                     state[path] = make_file(value, self.content.cache_dir)
-            commit = Commit(state, parent, message, FIRST_DATE + 3600 * len(self.commits), author)
+            commit = Commit(state, parent, message, FIRST_DATE + 3600 * len(self.commits), author, modes)
             self.commits[commit.id] = commit
             self.refs[ref] = commit
             for file in state.values():
@@ -157,9 +172,8 @@ class Repo:
         self.refs[f"refs/tags/{name}"] = self.find(at)
 
     def delete_ref(self, name):
-        for ref in (name, f"refs/heads/{name}", f"refs/tags/{name}"):
-            if self.refs.pop(ref, None):
-                return
+        """Whether there was such a ref."""
+        return any(self.refs.pop(ref, None) for ref in (name, f"refs/heads/{name}", f"refs/tags/{name}"))
 
     def find(self, revision):
         """The commit that a branch, tag, ref, full or short commit id names; None if it names nothing."""
@@ -214,6 +228,12 @@ class Content:
         self.tokens = {}
         self.by_xet = {}     # xet hash -> File
         self.by_sha256 = {}  # sha256 -> File
+        self.gone = set()    # sha256 of large files that batches answer with 410
+        self.uploads = {}    # id -> Upload (lfs.py) that is not complete
+        self.upload_dir = None
+        self.buckets = {}    # "ns/name" -> Bucket (buckets.py)
+        self.viewer_errors = {}    # dataset -> (status, code, message) that the viewer says of it
+        self.pushes = []     # (kind, repo id, {ref: new commit id or None}) of every git push
 
     def add_repo(self, kind, repo_id, private=False, gated=False, disabled=False):
         with self.lock:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The double's controls over HTTP and JSON, for tests that run it as a program of its own."""
 import base64
 
@@ -42,7 +43,8 @@ class Control:
         return Reply(status, [("Content-Type", "application/json")], body)
 
     def get_urls(self):
-        return {"url": self.hub.url, "cdn_url": self.hub.cdn_url, "cas_url": self.hub.cas_url, "control_url": self.url}
+        return {"url": self.hub.url, "cdn_url": self.hub.cdn_url, "cas_url": self.hub.cas_url,
+                "viewer_url": self.hub.viewer_url, "control_url": self.url}
 
     def post_rule(self, **what):
         rule = self.hub.rule(**what)
@@ -112,8 +114,18 @@ class Control:
     def post_rate(self, origin, bytes_per_second=None, per="origin"):
         self.hub.rate(origin, bytes_per_second, per)
 
-    def post_ratelimit(self, bucket, quota=None, left=None, enforce=None):
-        self.hub.set_ratelimit(bucket, quota, left, enforce)
+    def post_ratelimit(self, bucket, quota=None, left=None, enforce=None, reset=None, retry_after=None):
+        self.hub.set_ratelimit(bucket, quota, left, enforce, reset, retry_after)
+
+    def get_pushes(self):
+        return {"pushes": [{"kind": kind, "repo": repo, "refs": refs} for kind, repo, refs in self.hub.content.pushes]}
+
+    def post_gone(self, sha256):
+        """Batches answer 410 for this large file from now on."""
+        self.hub.content.gone.add(sha256)
+
+    def post_viewer_error(self, dataset, status=501, code="DatasetWithScriptNotSupportedError", message="Not supported"):
+        self.hub.content.viewer_errors[dataset] = (status, code, message)
 
     def post_option(self, **options):
         for name, value in options.items():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HubDouble: the whole in one object, for tests that run it in their own process."""
 import time
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from .content import Content
 from .faults import Bucket, RuleBook
 from .hub import handle_hub
 from .ledger import Ledger
+from .viewer import handle_viewer
 from .wire import Origin
 
 QUOTAS = {"api": 500, "resolvers": 3000, "pages": 100}
@@ -24,33 +26,47 @@ def default_options():
         signature_ttl=3600,       # seconds a signed address is good for
         page_size=1000,           # entries of a tree page
         expand_page_size=50,      # the same with expand=true
+        multipart_over=5 << 30,   # larger files are uploaded in parts, if the client offers to
+        chunk_size=16 << 20,      # bytes of such a part
+        locks="none",             # Git-LFS locks: "none" (404) or "empty"
+        sse_events=3,             # events of a log, the pause between them, and the silence before its end (seconds)
+        sse_pause=0.2,
+        sse_tail=0.2,
         cas_status=404,           # what the CAS origin says to everybody
         enforce_ratelimit=False)  # 429 when a bucket is empty
 
 
 class HubDouble:
-    """Hub, CDN and CAS origins on 127.0.0.1. Use as a context manager, or start() and close()."""
+    """Hub, CDN, CAS and dataset viewer origins on 127.0.0.1. Use as a context manager, or start() and close()."""
 
-    def __init__(self, content=None, port=0, cdn_port=0, cas_port=0, cache_dir=None, tls=None, cdn_tls=None, **options):
+    def __init__(self, content=None, port=0, cdn_port=0, cas_port=0, viewer_port=0, cache_dir=None, tls=None, cdn_tls=None, **options):
         self.content = content or Content(cache_dir)
         self.options = default_options()
         for name, value in options.items():
             if not hasattr(self.options, name):
                 raise ValueError(f"unknown option {name}")
             setattr(self.options, name, value)
+        self.is_started = False
         self.ledger = Ledger()
         self.rules = RuleBook()
         self.quotas = {name: [quota, quota] for name, quota in QUOTAS.items()}
         self.scripted_quotas = set()
-        self.ports = {"hub": port, "cdn": cdn_port, "cas": cas_port}
+        self.windows = {}    # bucket -> when its window ends (monotonic), for those that a test has set
+        self.retry_after = {}
+        self.ports = {"hub": port, "cdn": cdn_port, "cas": cas_port, "viewer": viewer_port}
         self.origins = {
             name: Origin(name, lambda request, call, handler=handler: handler(self, request, call), self.ledger, self.rules, certificate)
-            for name, handler, certificate in (("hub", handle_hub, tls), ("cdn", handle_cdn, cdn_tls), ("cas", handle_cas, None))}
+            for name, handler, certificate in (("hub", handle_hub, tls), ("cdn", handle_cdn, cdn_tls), ("cas", handle_cas, None),
+                                               ("viewer", handle_viewer, None))}
 
     def start(self):
+        """Opens the ports; does nothing the second time."""
+        if self.is_started:
+            return self
+        self.is_started = True
         for name, origin in self.origins.items():
             origin.open(self.ports[name])
-        self.url, self.cdn_url, self.cas_url = (self.origins[name].url for name in ("hub", "cdn", "cas"))
+        self.url, self.cdn_url, self.cas_url, self.viewer_url = (self.origins[name].url for name in ("hub", "cdn", "cas", "viewer"))
         return self
 
     def close(self):
@@ -139,7 +155,9 @@ class HubDouble:
 
     # Rate limits
 
-    def set_ratelimit(self, bucket, quota=None, left=None, enforce=None):
+    def set_ratelimit(self, bucket, quota=None, left=None, enforce=None, reset=None, retry_after=None):
+        """Of "api", "resolvers" or "pages". reset: seconds until the bucket is full again (once, then windows are 300 s as ever);
+        retry_after: a Retry-After header on its 429 answers (the Hub sends none); False takes it away."""
         self.scripted_quotas.add(bucket)
         if quota is not None:
             self.quotas[bucket] = [quota, quota]
@@ -147,21 +165,35 @@ class HubDouble:
             self.quotas[bucket][1] = left
         if enforce is not None:
             self.options.enforce_ratelimit = enforce
+        if reset is not None:
+            self.windows[bucket] = time.monotonic() + reset
+        if retry_after is not None:
+            self.retry_after[bucket] = retry_after
 
     def ratelimit(self, bucket):
         """(quota, left, seconds until the window ends)"""
+        ends = self.windows.get(bucket)
+        if ends is not None and ends <= time.monotonic():
+            del self.windows[bucket]
+            self.quotas[bucket][1] = self.quotas[bucket][0]
+            ends = None
         quota, left = self.quotas[bucket]
-        return quota, max(0, left), 300 - int(time.time()) % 300
+        wait = 300 - int(time.time()) % 300 if ends is None else max(1, round(ends - time.monotonic()))
+        return quota, max(0, left), wait
 
     def take_ratelimit(self, request):
         """Counts a request; a 429 answer when limits are enforced and its bucket is empty.
 
         A bucket that no test has set fills up again when it is half empty, so that long tests see no limit by accident."""
         bucket = "resolvers" if "resolve" in request.path else "api" if request.path.startswith("/api/") else "pages"
+        self.ratelimit(bucket)    # ends a window whose time has come
         quota = self.quotas[bucket]
         quota[1] -= 1
         if bucket not in self.scripted_quotas and not self.options.enforce_ratelimit and quota[1] <= quota[0] // 2:
             quota[1] = quota[0]
         if self.options.enforce_ratelimit and quota[1] < 0:
-            return refuse(self, request, 429, "We had to rate limit your IP. To continue using our service, create a HF account or login.")
+            wait = self.retry_after.get(bucket)
+            after = [("Retry-After", str(wait))] if wait not in (None, False) else []
+            return refuse(self, request, 429, "We had to rate limit your IP. To continue using our service, create a HF account or login.",
+                          after=after)
         return None

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be made to go wrong: rules, and the shapers of speed.
 
 A rule says which requests it is for and what happens to their answers. All rules that match are merged, later ones win. The table of
@@ -13,7 +14,8 @@ BEFORE = {"status", "headers", "body", "raw", "redirect_to", "redirect_chain", "
 CHANGES = {"drop_header", "set_header", "add_header", "many_headers", "content_length", "wrong_content_range", "force_206", "gzip",
            "wrong_bytes", "swap_body", "truncate", "chunked", "trailing", "commit"}
 SENDING = {"delay_first_byte", "delay_body", "rate", "cut_after", "reset_after", "stall_after", "stall_for", "half_close", "from_head"}
-ACTIONS = BEFORE | CHANGES | SENDING
+READING = {"early", "delay_read", "read_rate", "read_cut_after", "read_reset"}
+ACTIONS = BEFORE | CHANGES | SENDING | READING
 
 
 class Rule:
@@ -100,14 +102,16 @@ class RuleBook:
         """(merged actions, buckets to draw from, ids of the rules) for one request."""
         merged, buckets, ids = {}, [], []
         with self.lock:
-            for rule in self.rules:
-                if rule.fits(request):
-                    actions = rule.fire()
-                    if actions is not None:
-                        merged.update(actions)
-                        ids.append(rule.id)
-                        if rule.bucket:
-                            buckets.append(rule.bucket)
+            rules = list(self.rules)
+        fitting = [rule for rule in rules if rule.fits(request)]    # without the lock: `when` may read the body
+        with self.lock:
+            for rule in fitting:
+                actions = rule.fire()
+                if actions is not None:
+                    merged.update(actions)
+                    ids.append(rule.id)
+                    if rule.bucket:
+                        buckets.append(rule.bucket)
         return merged, buckets, ids
 
 

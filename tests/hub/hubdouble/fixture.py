@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ready-made content: the repositories that most tests use, always with the same bytes and commit ids."""
 import json
 import struct
@@ -5,6 +6,7 @@ import zlib
 from pathlib import Path
 
 from .blobs import LFS, Memory, generated
+from .specimens import add_bucket, add_card, add_gguf, add_kernel
 
 MIB = 1 << 20
 ODD_NAMES = ["odd/with space.txt", "odd/hash#mark.txt", "odd/per%cent.txt", "odd/plus+sign.txt", "odd/[x].txt", "odd/question?.txt",
@@ -58,10 +60,12 @@ def add_public(content):
 def add_table(content, parquet=None):
     repo = content.add_repo("dataset", "acme/table")
     data = parquet if parquet else fake_parquet()
-    repo.commit({"README.md": "---\nlicense: mit\ntags:\n- test\nconfigs:\n- config_name: default\n"
+    attributes = "*.parquet filter=lfs diff=lfs merge=lfs -text\n"
+    repo.commit({".gitattributes": attributes, "README.md": "---\nlicense: mit\ntags:\n- test\nconfigs:\n- config_name: default\n"
                               "  data_files: data/*.parquet\n---\n# Table\n",
                  "data/train-00000-of-00001.parquet": LFS(data)}, message="initial commit")
-    repo.commit({"default/train/0000.parquet": LFS(data)}, branch="refs/convert/parquet", message="Convert to parquet")
+    repo.commit({".gitattributes": attributes, "default/train/0000.parquet": LFS(data)}, branch="refs/convert/parquet",
+                message="Convert to parquet")
     return repo
 
 
@@ -113,6 +117,10 @@ def standard_fixture(hub, model_dir=None, work_dir=None, parquet=None, big=256 *
     add_many(content)
     if model_dir:
         add_sentence_model(content, model_dir)
+    add_gguf(content)
+    add_kernel(content)
+    add_bucket(content)
+    add_card(content, getattr(hub, "url", "https://huggingface.co"))
     content.add_token(TOKENS["alice"], "alice", {"acme/gated", "acme/private"})
     content.add_token(TOKENS["bob"], "bob")
     content.add_token(TOKENS["writer"], "acme", {"acme/gated", "acme/private"}, role="write")

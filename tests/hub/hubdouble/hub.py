@@ -1,16 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Hub origin's routes: which handler a method and a path belong to."""
 from .access import Refused, answer, refuse
-from . import api, listing, resolve, writes
+from .content import KINDS
+from . import api, buckets, extras, githttp, lfs, listing, oci, resolve, writes
 
-PLURALS = {"models": "model", "datasets": "dataset", "spaces": "space"}
+PLURALS = {plural: kind for kind, plural in KINDS.items()}
 READS = {"revision": api.handle_info, "tree": api.handle_tree, "treesize": api.handle_treesize, "refs": api.handle_refs,
          "commits": api.handle_commits, "auth-check": api.handle_auth_check, "xet-read-token": api.handle_xet_token,
-         "parquet": api.handle_parquet}
-POSTS = {"paths-info": api.handle_paths_info, "preupload": writes.handle_preupload, "commit": writes.handle_commit}
+         "parquet": api.handle_parquet, "likers": extras.handle_likers, "compare": extras.handle_compare,
+         "croissant": extras.handle_croissant, "discussions": extras.handle_discussions, "logs": extras.handle_logs}
+POSTS = {"paths-info": api.handle_paths_info, "preupload": writes.handle_preupload, "commit": writes.handle_commit,
+         "super-squash": writes.handle_squash, "duplicate": writes.handle_duplicate, "discussions": extras.handle_discussions}
 CONTENT = {"resolve": resolve.handle_resolve, "raw": resolve.handle_raw, "blob": resolve.handle_blob}
-OTHER = {"branch", "tag", "settings", "xet-write-token", "croissant", "likers", "discussions", "compare", "runtime", "scan", "lfs-files"}
+SMALL = {"runtime", "scan", "secrets", "variables", "leaderboard", "lfs-files"}
+OTHER = SMALL | {"branch", "tag", "settings", "xet-write-token"}
 API_VERBS = set(READS) | set(POSTS) | OTHER
-CONTENT_VERBS = set(CONTENT) | {"info", "git-upload-pack", "git-receive-pack"}
+CONTENT_VERBS = set(CONTENT) | {"info", "HEAD", "objects", "git-upload-pack", "git-receive-pack"}
 
 
 def split_at_verb(segments, verbs):
@@ -39,12 +44,20 @@ def _route(hub, request):
             ("Access-Control-Allow-Headers", request.get("Access-Control-Request-Headers") or "authorization")])
     if segments[0] == "api":
         return _route_api(hub, request, segments[1:])
+    if segments[0] == "v2":
+        return oci.handle_v2(hub, request, segments[1:])
+    if segments[0] == "buckets":
+        return buckets.handle_resolve(hub, request, segments[1:])
+    if segments[0] == "papers" and segments[-1].endswith(".md"):
+        return answer(hub, request, 200, b"# A paper\nsee https://huggingface.co/papers\n", content_type="text/markdown; charset=utf-8")
     kind = "model"
-    if segments[0] in ("datasets", "spaces"):
+    if segments[0] in ("datasets", "spaces", "kernels"):
         kind, segments = PLURALS[segments[0]], segments[1:]
     repo_id, verb, rest = split_at_verb(segments, CONTENT_VERBS)
     if verb == "info" and rest[:1] == ["lfs"]:
-        return writes.handle_lfs(hub, request, kind, repo_id.removesuffix(".git"), rest[1:])
+        return lfs.handle_lfs(hub, request, kind, repo_id.removesuffix(".git"), rest[1:])
+    if githttp.is_git_path(verb, rest):
+        return githttp.handle_git(hub, request, kind, repo_id.removesuffix(".git"), verb, rest)
     if verb in CONTENT:
         if request.method not in ("GET", "HEAD"):
             return refuse(hub, request, 405, "Method not allowed")
@@ -65,11 +78,18 @@ def _route_api(hub, request, segments):
         return resolve.handle_resolve_cache(hub, request, PLURALS[segments[1]], "/".join(segments[2:4]), segments[4:])
     if first == "whoami-v2" and method == "GET":
         return listing.handle_whoami(hub, request)
+    if first == "complete_multipart" and method == "POST":
+        return lfs.handle_completion(hub, request)
     if first == "repos" and method in ("POST", "DELETE"):
         action = {"create": writes.handle_create, "delete": writes.handle_delete, "move": writes.handle_move}.get(segments[-1])
         if action:
             return action(hub, request)
+    if first == "buckets" and len(segments) > 1:
+        return buckets.handle_api(hub, request, segments[1:])
     if first not in PLURALS:
+        wide = extras.handle_wide(hub, request, segments) if method == "GET" and first else None
+        if wide is not None:
+            return wide
         return listing.handle_other(hub, request)
     kind = PLURALS[first]
     if len(segments) == 1:
@@ -85,6 +105,8 @@ def _route_api(hub, request, segments):
         return READS[verb](hub, request, kind, repo_id, rest)
     if method == "POST" and verb in POSTS:
         return POSTS[verb](hub, request, kind, repo_id, rest)
+    if method == "GET" and verb in SMALL:
+        return extras.handle_small(hub, request, kind, repo_id, verb, rest)
     if method in ("POST", "DELETE") and verb in ("branch", "tag"):
         return writes.handle_ref(hub, request, kind, repo_id, rest, verb)
     if method == "PUT" and verb == "settings":

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The record of every request: what came, what was answered, how many bytes left and when."""
 import itertools
 import re
@@ -9,7 +10,9 @@ class Call(dict):
     """One request; a dict that is also readable by attribute and is updated while its answer is being sent.
 
     n, origin, conn, method, target, path, query, headers (list of pairs), range, authorization, status, sent (body bytes),
-    t_in, t_first, t_end (monotonic; None until it happens), complete (the whole answer was handed to the kernel), rules, leak."""
+    t_in (head), t_body (body whole), t_first, t_end (monotonic; None until it happens), complete (the whole answer was handed to the
+    kernel), rules, leak; of the request's body: received (bytes so far), body_framing ("length", "chunked" or None), body_sha256,
+    body (the bytes, of bodies up to 64 KiB), continued (100 Continue was sent)."""
     __getattr__ = dict.__getitem__
 
     def header(self, name):
@@ -26,7 +29,8 @@ class Ledger:
         call = Call(n=next(self.numbers), origin=request.origin, conn=request.conn_id, method=request.method, target=request.target,
                     path=request.path, query=request.query, headers=request.headers, range=request.get("Range"),
                     authorization=request.get("Authorization"), status=None, sent=0, t_in=time.monotonic(), t_first=None, t_end=None,
-                    complete=False, rules=[], leak=False)
+                    complete=False, rules=[], leak=False, t_body=None, received=0, body_framing=None, body_sha256=None, body=None,
+                    continued=False)
         with self.lock:
             self.list.append(call)
         return call

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hub-wide reads: lists and searches, whoami, telemetry and the like."""
 import base64
 from urllib.parse import quote, urlencode

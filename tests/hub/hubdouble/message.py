@@ -1,31 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests and replies as values, and reading a request from a connection."""
 import json
 import re
 from urllib.parse import parse_qsl, unquote
 
+from .body import BadRequest, take_body
+
 MAX_HEAD = 256 * 1024
 REASONS = {200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently", 302: "Found", 303: "See Other",
            304: "Not Modified", 307: "Temporary Redirect", 308: "Permanent Redirect", 400: "Bad Request", 401: "Unauthorized",
            403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 410: "Gone",
-           413: "Payload Too Large", 416: "Range Not Satisfiable", 421: "Misdirected Request", 429: "Too Many Requests",
+           412: "Precondition Failed", 413: "Payload Too Large", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
+           421: "Misdirected Request", 422: "Unprocessable Entity", 429: "Too Many Requests",
            451: "Unavailable For Legal Reasons", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
            503: "Service Unavailable", 504: "Gateway Timeout"}
 
 
-class BadRequest(Exception):
-    pass
-
-
 class Request:
-    """One request. `segments` are split on the raw path first and decoded afterwards, so %2F inside a segment is data."""
+    """One request. `segments` are split on the raw path first and decoded afterwards, so %2F inside a segment is data.
 
-    def __init__(self, origin, conn_id, method, target, headers, body):
+    The body stays on the connection until load() or the first use of `body`, `content` or json()."""
+
+    def __init__(self, origin, conn_id, method, target, headers):
         self.origin = origin
         self.conn_id = conn_id
         self.method = method
         self.target = target
         self.headers = headers
-        self.body = body
+        self.loader = None     # what load() calls, once
+        self.content = None    # the Body
         self.path, _, self.query = target.partition("?")
         if self.path.startswith("http://"):
             self.path = "/" + self.path[7:].partition("/")[2]
@@ -47,6 +50,16 @@ class Request:
     def flag(self, name):
         return (self.param(name) or "").lower() in ("1", "true")
 
+    def load(self):
+        if self.content is None:
+            self.content = self.loader()
+        return self.content
+
+    @property
+    def body(self):
+        """All bytes of the body; for one that may be large use load().open() or .view()."""
+        return self.load().bytes()
+
     def json(self):
         return json.loads(self.body or b"{}")
 
@@ -63,6 +76,7 @@ class Reply:
         self.length = len(body) if isinstance(body, (bytes, bytearray)) else body.size
         self.close = False
         self.framing = None    # None: Content-Length; "chunked": chunks
+        self.stream = None     # instead of the body: an iterator of bytes and of pauses (numbers), sent as it yields
 
     def get(self, name):
         return next((v for k, v in self.headers if k.lower() == name.lower()), None)
@@ -91,8 +105,8 @@ class Reply:
         return self.read(0, self.length)
 
 
-def read_request(conn, origin, conn_id, buffer):
-    """Reads one request from a socket; (request, rest of the buffer), or (None, b"") at the end of the connection."""
+def read_head(conn, origin, conn_id, buffer):
+    """Reads the head of one request; (request, rest of the buffer), or (None, b"") at the end of the connection."""
     while b"\r\n\r\n" not in buffer:
         if len(buffer) > MAX_HEAD:
             raise BadRequest("head too large")
@@ -105,52 +119,30 @@ def read_request(conn, origin, conn_id, buffer):
     try:
         method, target, version = first.split(" ")
         headers = [(k.strip(), v.strip()) for k, v in (line.split(":", 1) for line in lines)]
+        request = Request(origin, conn_id, method, target, headers)
+        int(request.get("Content-Length") or 0)
     except ValueError:
         raise BadRequest("bad head") from None
-    request = Request(origin, conn_id, method, target, headers, b"")
     request.version = version
-    if (request.get("Expect") or "").lower() == "100-continue":
-        conn.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    if "chunked" in (request.get("Transfer-Encoding") or "").lower():
-        request.body, rest = _read_chunks(conn, rest)
-    elif length := int(request.get("Content-Length") or 0):
-        request.body, rest = _read_exact(conn, rest, length)
     return request, rest
 
 
-def _read_exact(conn, buffer, n):
-    parts, have = [buffer], len(buffer)
-    while have < n:
-        more = conn.recv(min(1 << 20, n - have))
-        if not more:
-            raise BadRequest("body cut short")
-        parts.append(more)
-        have += len(more)
-    buffer = b"".join(parts)
-    return buffer[:n], buffer[n:]
+class Conversation:
+    """The bytes of a connection that were read ahead; gives requests their bodies."""
 
+    def __init__(self, conn, origin, number):
+        self.conn, self.origin, self.number, self.buffer = conn, origin, number, b""
 
-def _read_line(conn, buffer):
-    while b"\r\n" not in buffer:
-        more = conn.recv(65536)
-        if not more:
-            raise BadRequest("body cut short")
-        buffer += more
-    line, _, rest = buffer.partition(b"\r\n")
-    return line, rest
+    def next(self):
+        request, self.buffer = read_head(self.conn, self.origin, self.number, self.buffer)
+        return request
 
-
-def _read_chunks(conn, buffer):
-    body = bytearray()
-    while True:
-        line, buffer = _read_line(conn, buffer)
-        size = int(line.split(b";")[0], 16)
-        if size == 0:
-            while line:
-                line, buffer = _read_line(conn, buffer)
-            return bytes(body), buffer
-        data, buffer = _read_exact(conn, buffer, size + 2)
-        body += data[:-2]
+    def promise(self, request, call):
+        """Lets the body be read when it is first asked for."""
+        def load():
+            body, self.buffer = take_body(self.conn, self.buffer, request, request.actions, call)
+            return body
+        request.loader = load
 
 
 def parse_range(value, size):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The way out of a connection: bytes pass through cuts, stalls and speed limits, and are counted as they go.
 
 Also the three ways in which a connection can end: hang_up (RST), finish (FIN), abandon (from another thread).

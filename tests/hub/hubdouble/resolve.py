@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """File content: /resolve/, /api/resolve-cache/, /raw/ and /blob/."""
 import gzip
 import mimetypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers by rule: those that a rule gives instead of the Hub's, and the changes it makes to one before it is sent."""
 import gzip
 

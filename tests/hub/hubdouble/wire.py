@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sockets: one thread per connection, HTTP/1.1 with keep-alive, and every fault down to the single byte.
 
 An Origin is one listening port with a handler (request -> reply). The rules that match a request change its reply (spoil.py) and the
@@ -10,8 +11,9 @@ import threading
 import time
 import traceback
 
+from .body import BadRequest
 from .faults import Bucket
-from .message import BadRequest, Reply, read_request
+from .message import Conversation, Reply
 from .outlet import Cut, Outlet, abandon, finish, hang_up
 from .spoil import scripted, spoil
 
@@ -149,20 +151,26 @@ class Origin:
 
     def _converse(self, conn, number):
         own = [Bucket(self.per_connection)] if self.per_connection else []
-        buffer = b""
+        talk = Conversation(conn, self.name, number)
         while True:
             conn.settimeout(self.idle)
             try:
-                request, buffer = read_request(conn, self.name, number, buffer)
+                request = talk.next()
+                if request is None:
+                    return
+                call = self.ledger.open(request)
+                talk.promise(request, call)
+                actions, buckets, call["rules"] = self.rules.judge(request)
+                request.actions = actions
+                if not actions.get("early"):
+                    request.load()
+            except Cut:
+                call["t_end"] = time.monotonic()
+                raise
             except BadRequest:
                 conn.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
-            if request is None:
-                return
             conn.settimeout(None)
-            call = self.ledger.open(request)
-            actions, buckets, call["rules"] = self.rules.judge(request)
-            request.actions = actions
             self.gate.wait()
             if self.dead:
                 return
@@ -171,6 +179,8 @@ class Origin:
                 keep = self._answer(conn, request, actions, outlet, call)
             finally:
                 call["t_end"] = time.monotonic()
+                if request.content:
+                    request.content.close()
             if not keep:
                 finish(conn)
                 return
@@ -188,7 +198,8 @@ class Origin:
             reply.set("Transfer-Encoding", "chunked")
         spoil(reply, a)
         keep = not reply.close and (request.get("Connection") or "").lower() != "close" and request.version == "HTTP/1.1"
-        keep = keep and not a.get("raw") and not a.get("trailing") and a.get("chunked") not in ("broken", "unterminated", "with-length")
+        keep = keep and request.content is not None and not a.get("raw") and not a.get("trailing")
+        keep = keep and a.get("chunked") not in ("broken", "unterminated", "with-length")
         if reply.get("Connection") is None:
             reply.headers.append(("Connection", "keep-alive" if keep else "close"))
         call["status"] = reply.status
@@ -226,7 +237,9 @@ class Origin:
             return Reply(500, [("Content-Type", "text/plain")], traceback.format_exc().encode())
 
     def _send_body(self, reply, outlet, a):
-        if reply.framing == "chunked":
+        if reply.stream is not None:
+            self._send_stream(reply, outlet)
+        elif reply.framing == "chunked":
             for at in range(0, reply.length, 65536):
                 block = reply.read(at, 65536)
                 size = b"zz" if a.get("chunked") == "broken" and at + 65536 >= reply.length else b"%x" % len(block)
@@ -244,3 +257,18 @@ class Origin:
                 outlet.write(reply.read(at, PIECE))
         else:
             outlet.send_file(reply.body.path, reply.offset, reply.length)
+
+    @staticmethod
+    def _send_stream(reply, outlet):
+        """Pieces go out as the stream yields them; a number is a pause of so many seconds."""
+        for piece in reply.stream:
+            if isinstance(piece, (int, float)):
+                outlet.stall(piece)
+                continue
+            if reply.framing == "chunked":
+                outlet.write(b"%x\r\n" % len(piece), counted=False)
+            outlet.write(piece)
+            if reply.framing == "chunked":
+                outlet.write(b"\r\n", counted=False)
+        if reply.framing == "chunked":
+            outlet.write(b"0\r\n\r\n", counted=False)

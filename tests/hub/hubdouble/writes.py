@@ -1,14 +1,21 @@
-"""Writes, kept minimal, and Git-LFS batches in both directions."""
+# SPDX-License-Identifier: Apache-2.0
+"""Writes through the API: repositories, their settings and refs, preupload and commit."""
 import base64
 import json
-import time
+import os
+import tempfile
+from pathlib import Path
 
-from .access import LFS_JSON, admit, refuse, token_of
+from .access import admit, refuse, token_of
 from .api import commit_of, send_json
-from .cdn import signed_url
+from .lfs import upload_dir
 
+LONG_LINE = 4 << 20
+PIECE = 1 << 20         # of base64: a multiple of four
 REGULAR_MOST = 10 * 1024 * 1024
 LARGE_NAMES = (".bin", ".safetensors", ".gguf", ".parquet", ".onnx", ".h5", ".pt", ".msgpack", ".zip", ".gz")
+
+ATTRIBUTES = "".join(f"*{name} filter=lfs diff=lfs merge=lfs -text\n" for name in LARGE_NAMES)
 
 
 def handle_create(hub, request):
@@ -25,7 +32,7 @@ def handle_create(hub, request):
         return send_json(hub, request, {"error": f"You already created this {kind} repo", "url": hub.url + repo.prefix}, 409)
     repo = hub.content.add_repo(kind, repo_id, private=private)
     token.grants.add(repo_id)
-    repo.commit({".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}, message="initial commit", author=token.user)
+    repo.commit({".gitattributes": ATTRIBUTES}, message="initial commit", author=token.user)
     return send_json(hub, request, {"url": hub.url + repo.prefix, "name": repo_id, "id": repo.object_id})
 
 
@@ -41,6 +48,8 @@ def handle_delete(hub, request):
 def handle_move(hub, request):
     asked = request.json()
     repo = admit(hub, request, asked.get("type") or "model", asked["fromRepo"], "write")
+    if hub.content.repos.get((repo.kind, asked["toRepo"])):
+        return refuse(hub, request, 409, f"{asked['toRepo']} exists already")
     hub.content.rename(repo.kind, repo.id, asked["toRepo"])
     return send_json(hub, request, {"success": True})
 
@@ -68,22 +77,56 @@ def handle_preupload(hub, request, kind, repo_id, segments):
     return send_json(hub, request, {"files": files, "commitOid": commit.id})
 
 
+def lines_of(view):
+    """(start, end) of every line of a body, which may be a map of a file."""
+    start, size = 0, len(view)
+    while start < size:
+        end = view.find(b"\n", start)
+        end = size if end < 0 else end
+        if end > start:
+            yield start, end
+        start = end + 1
+
+
+def read_operation(view, start, end, folder):
+    """One line as a dict; the content of a line that is long goes to a file, piece by piece, and is given as its path."""
+    if end - start <= LONG_LINE:
+        return json.loads(view[start:end])
+    mark = view.find(b'"content":', start, end)
+    first = view.find(b'"', mark + 10, end) + 1
+    last = view.find(b'"', first, end)
+    operation = json.loads(view[start:first] + view[last:end])
+    if mark < 0 or operation["value"].get("encoding") != "base64":
+        return json.loads(view[start:end])
+    fd, path = tempfile.mkstemp(prefix="commit-", dir=folder)
+    with os.fdopen(fd, "wb") as out:
+        for at in range(first, last, PIECE):
+            out.write(base64.b64decode(view[at:min(at + PIECE, last)]))
+    operation["value"]["content"] = Path(path)
+    return operation
+
+
+def content_of(value):
+    content = value["content"]
+    if isinstance(content, Path):
+        return content
+    return base64.b64decode(content) if value.get("encoding") == "base64" else content.encode()
+
+
 def handle_commit(hub, request, kind, repo_id, segments):
-    """NDJSON in, a real commit out; create_pr=1 puts it on a new refs/pr/N."""
+    """NDJSON in, a real commit out; create_pr=1 puts it on a new refs/pr/N. The body is never in memory as a whole."""
     repo = admit(hub, request, kind, repo_id, "write")
     revision, commit, _ = commit_of(hub, request, repo, segments)
     message, files, parent = "Update", {}, None
-    for line in request.body.splitlines():
-        if not line.strip():
-            continue
-        operation = json.loads(line)
+    view = request.load().view()
+    for start, end in lines_of(view):
+        operation = read_operation(view, start, end, upload_dir(hub))
         key, value = operation["key"], operation["value"]
         if key == "header":
             message = value.get("summary", "") + ("\n\n" + value["description"] if value.get("description") else "")
             parent = value.get("parentCommit")
         elif key == "file":
-            content = value["content"]
-            files[value["path"]] = base64.b64decode(content) if value.get("encoding") == "base64" else content.encode()
+            files[value["path"]] = content_of(value)
         elif key == "lfsFile":
             file = hub.content.by_sha256.get(value["oid"])
             if file is None:
@@ -105,12 +148,37 @@ def handle_commit(hub, request, kind, repo_id, segments):
                                     "hookOutput": ""} | extra)
 
 
+def handle_squash(hub, request, kind, repo_id, segments):
+    """POST /super-squash/{branch}: one commit without a parent takes the place of the branch's history."""
+    repo = admit(hub, request, kind, repo_id, "write")
+    revision, commit, _ = commit_of(hub, request, repo, segments)
+    message = request.json().get("message") or f"Super-squash branch '{revision}'"
+    made = repo.commit(dict(commit.files), revision, message, orphan=True, author=token_of(hub, request).user)
+    return send_json(hub, request, {"success": True, "commitOid": made.id})
+
+
+def handle_duplicate(hub, request, kind, repo_id, segments):
+    repo = admit(hub, request, kind, repo_id, "bytes")
+    token, asked = token_of(hub, request), request.json()
+    if token is None or token.role != "write":
+        return refuse(hub, request, 403 if token else 401, "Forbidden")
+    new_id = asked.get("repository") or f"{token.user}/{repo.id.rsplit('/', 1)[-1]}"
+    if hub.content.look_up(kind, new_id)[0]:
+        return send_json(hub, request, {"error": f"You already created this {kind} repo", "url": f"{hub.url}/{new_id}"}, 409)
+    made = hub.content.add_repo(kind, new_id, private=asked.get("visibility") == "private" or bool(asked.get("private")))
+    made.commits.update(repo.commits)
+    made.refs.update(repo.refs)
+    token.grants.add(new_id)
+    return send_json(hub, request, {"url": hub.url + made.prefix, "name": new_id, "id": made.object_id})
+
+
 def handle_ref(hub, request, kind, repo_id, segments, verb):
     """POST and DELETE of /branch/{name} and /tag/{name-or-revision}."""
     repo = admit(hub, request, kind, repo_id, "write")
     name = "/".join(segments)
     if request.method == "DELETE":
-        repo.delete_ref(f"refs/{'heads' if verb == 'branch' else 'tags'}/{name}")
+        if not repo.delete_ref(f"refs/{'heads' if verb == 'branch' else 'tags'}/{name}"):
+            return refuse(hub, request, 404, f"Invalid rev id: {name}", "RevisionNotFound")
         return send_json(hub, request, {"success": True})
     asked = request.json()
     start = repo.find(asked.get("startingPoint") or "main") if verb == "branch" else repo.find(name)
@@ -121,31 +189,3 @@ def handle_ref(hub, request, kind, repo_id, segments, verb):
         return refuse(hub, request, 409, f"Reference {target} already exists")
     repo.refs[target] = start
     return send_json(hub, request, {"success": True}, 201)
-
-
-def handle_lfs(hub, request, kind, repo_id, segments):
-    """info/lfs/objects/batch and the verify call."""
-    if segments[:2] == ["objects", "verify"]:
-        admit(hub, request, kind, repo_id, "write", direct=True)
-        return send_json(hub, request, {}, content_type=LFS_JSON)
-    if segments != ["objects", "batch"]:
-        return refuse(hub, request, 404, "Not found")
-    asked = request.json()
-    upload = asked.get("operation") == "upload"
-    repo = admit(hub, request, kind, repo_id, "write" if upload else "bytes", direct=True)
-    held = {f.sha256: p for c in repo.commits.values() for p, f in c.files.items() if f.is_lfs}
-    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + hub.options.signature_ttl))
-    objects = []
-    for wanted in asked.get("objects", []):
-        oid, item = wanted["oid"], {"oid": wanted["oid"], "size": wanted["size"], "authenticated": True}
-        if upload:
-            if oid not in held:
-                item["actions"] = {"upload": {"href": f"{hub.cdn_url}/upload/{oid}"},
-                                   "verify": {"href": f"{hub.url}{repo.prefix}.git/info/lfs/objects/verify"}}
-        elif oid in held:
-            href = signed_url(hub, repo, held[oid], hub.content.by_sha256[oid])
-            item["actions"] = {"download": {"href": href, "expires_at": expires}}
-        else:
-            item = {"oid": oid, "size": wanted["size"], "error": {"code": 404, "message": "Object does not exist"}}
-        objects.append(item)
-    return send_json(hub, request, {"transfer": "basic", "objects": objects}, content_type=LFS_JSON)
