@@ -54,11 +54,31 @@ int json_write_string(struct buf *out, struct str s);
  */
 int json_strip_members(struct str text, const char *const *names, size_t name_count, struct buf *out);
 
+/* As json_strip_members(), and a member of the name of a swap whose value is spelled `from` gets `to` instead. */
+struct json_swap {
+	const char *name, *from, *to;
+};
+int json_edit_members(struct str text, const char *const *names, size_t name_count,
+		      const struct json_swap *swaps, size_t swap_count, struct buf *out);
+
+/*
+ * The elements of an array's text, one by one, as they are written: *rest starts as what follows the '['.
+ * Only for text that json_parse() has accepted, though it may be cut off anywhere.
+ * Returns 1 with *ret_element; 0 at the ']'; -EAGAIN when the text ends before the element or its comma does
+ * (*rest is then untouched); -EINVAL.
+ */
+int json_next_element(struct str *rest, struct str *ret_element);
+/* The value of an object's own member, as written. Returns 0; -ENOENT; -EINVAL. Text as above, but whole. */
+int json_find_member(struct str object, const char *name, struct str *ret_raw);
+/* Appends what a string's text, quotes included, stands for. Returns 0; -EINVAL no string; -E2BIG. */
+int json_unquote(struct str raw, struct buf *out);
+
 /*
  * Copies JSON text; each string *value* (not name) for which edit() returns true is replaced by what edit()
  * appended to
  * its buf (unescaped), written as a JSON string. path_member is the name of the innermost member that holds
  * it.
  */
-int json_edit_strings(struct str text, bool (*edit)(void *ctx, struct str path_member, struct str value, struct buf *out),
+int json_edit_strings(struct str text,
+		      bool (*edit)(void *ctx, struct str path_member, struct str value, struct buf *out),
 		      void *ctx, struct buf *out);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json_edit - small edits of foreign JSON text that keep every byte they are not about. The second half of
+ * json_edit - small edits of foreign JSON text that keep every byte they are not about. The second part of
  * common/json.h.
  *
  * A scanner of our own walks the text once and copies lazily: what was passed is only written when an edit is
@@ -23,9 +23,11 @@ struct editor {
 	const char *copied;   /* all before it was written or left out */
 	unsigned depth;
 	struct buf *out;
-	/* one of the two kinds of edit */
+	/* one of the two kinds of edit: of members, or of string values */
 	const char *const *names;
 	size_t name_count;
+	const struct json_swap *swaps;
+	size_t swap_count;
 	bool (*edit)(void *ctx, struct str path_member, struct str value, struct buf *out);
 	void *ctx;
 };
@@ -168,6 +170,13 @@ static int unescape(struct str raw, struct buf *out)
 	return buf_error(out);
 }
 
+int json_unquote(struct str raw, struct buf *out)
+{
+	if (raw.len < 2 || raw.ptr[0] != '"' || raw.ptr[raw.len - 1] != '"')
+		return -EINVAL;
+	return unescape((struct str){ raw.ptr + 1, raw.len - 2 }, out);
+}
+
 /* *ret_text is raw itself when it has no escapes, else what was written to room. */
 static int read_string(struct str raw, struct buf *room, struct str *ret_text)
 {
@@ -182,14 +191,17 @@ static int read_string(struct str raw, struct buf *room, struct str *ret_text)
 	return r;
 }
 
-/* Is this a member to strip? 1 or 0; -EINVAL. A name may be written with escapes and still be the name. */
-static int is_named(struct editor *e, struct str raw_name)
+/*
+ * Is this a member to strip (1), or one whose value may be swapped (0 with *ret_swap)? -EINVAL. A name may be
+ * written with escapes and still be the name.
+ */
+static int find_edit(struct editor *e, struct str raw_name, const struct json_swap **ret_swap)
 {
 	SCOPED_BUF room = { 0 };
 	struct str name;
 	int r;
 
-	if (e->name_count == 0)
+	if (e->name_count + e->swap_count == 0)
 		return 0;
 	r = read_string(raw_name, &room, &name);
 	if (r < 0)
@@ -197,7 +209,25 @@ static int is_named(struct editor *e, struct str raw_name)
 	for (size_t i = 0; i < e->name_count; i++)
 		if (str_eq(name, str_from(e->names[i])))
 			return 1;
+	for (size_t i = 0; i < e->swap_count; i++)
+		if (str_eq(name, str_from(e->swaps[i].name)))
+			*ret_swap = &e->swaps[i];
 	return 0;
+}
+
+/* Over a value that may be swapped. */
+static int swap_value(struct editor *e, struct str name, const struct json_swap *swap)
+{
+	const char *start;
+	int r;
+
+	skip_blanks(e);
+	start = e->at;
+	r = edit_value(e, name, false);
+	if (r < 0 || !str_eq(str_from_range(start, e->at), str_from(swap->from)))
+		return r;
+	leave_out(e, start, e->at);
+	return buf_append_str(e->out, str_from(swap->to));
 }
 
 static int offer_string(struct editor *e, struct str raw_member, struct str raw, const char *start)
@@ -225,6 +255,7 @@ static int offer_string(struct editor *e, struct str raw_member, struct str raw,
  */
 static int edit_member(struct editor *e, const char *comma, bool is_left_out, bool *ret_has_gone)
 {
+	const struct json_swap *swap = NULL;
 	const char *start = e->at;
 	struct str name;
 	int goes, r;
@@ -235,12 +266,12 @@ static int edit_member(struct editor *e, const char *comma, bool is_left_out, bo
 	skip_blanks(e);
 	if (!take(e, ':'))
 		return -EINVAL;
-	goes = is_left_out ? 0 : is_named(e, name);
+	goes = is_left_out ? 0 : find_edit(e, name, &swap);
 	if (goes < 0)
 		return goes;
 	if (goes)
 		copy_until(e, comma ? comma : start);
-	r = edit_value(e, name, is_left_out || goes);
+	r = swap ? swap_value(e, name, swap) : edit_value(e, name, is_left_out || goes);
 	if (r < 0)
 		return r;
 	if (goes)
@@ -356,11 +387,21 @@ static int edit_text(struct editor *e, struct str text)
 	return buf_error(e->out);
 }
 
-int json_strip_members(struct str text, const char *const *names, size_t name_count, struct buf *out)
+int json_edit_members(struct str text, const char *const *names, size_t name_count,
+		      const struct json_swap *swaps, size_t swap_count, struct buf *out)
 {
-	struct editor e = { .out = out, .names = names, .name_count = name_count };
+	struct editor e = { .out = out,
+			    .names = names,
+			    .name_count = name_count,
+			    .swaps = swaps,
+			    .swap_count = swap_count };
 
 	return text.len ? edit_text(&e, text) : -EINVAL;
+}
+
+int json_strip_members(struct str text, const char *const *names, size_t name_count, struct buf *out)
+{
+	return json_edit_members(text, names, name_count, NULL, 0, out);
 }
 
 int json_edit_strings(struct str text,

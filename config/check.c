@@ -230,6 +230,7 @@ static const struct check {
 	CHECK(server_hosts, check_hosts),
 	CHECK(storage_path, check_path_or_none),
 	CHECK(hub_url, check_origin),
+	CHECK(hub_viewer_url, check_origin_or_none),
 	CHECK(hub_redirect_hosts, check_redirect_hosts),
 	CHECK(hub_ca_file, check_readable_or_none),
 	RANGE(server_threads, 0, 1024, "0 to 1024"),

@@ -96,9 +96,13 @@ static const char *is_draining(void *ctx)
 
 static void refresh_metrics(void *ctx, struct metrics *m)
 {
+	struct fetch_limit limits[RATE_BUCKET_COUNT];
 	struct house *h = ctx;
 	struct store_usage usage;
 
+	fetch_limits(h->fetch, limits);
+	for (unsigned b = 0; b < RATE_BUCKET_COUNT; b++)
+		metrics_gauge_set(m, METRIC_UPSTREAM_RATE_REMAINING, b, limits[b].left);
 	store_usage(h->store, &usage);
 	metrics_gauge_set(m, METRIC_STORAGE_USED, 0, (int64_t)usage.used);
 	metrics_gauge_set(m, METRIC_STORAGE_OBJECTS, 0, (int64_t)usage.objects);
@@ -199,10 +203,23 @@ static int open_index(struct house *h)
 	return r < 0 ? say(EX_IOERR, "cannot recover the store: %s", log_errno_name(r)) : 0;
 }
 
+/* A Hub of one's own never leads to calls to the public viewer. */
+static const char *viewer_url(const struct config *c)
+{
+	struct str hub = str_from(c->hub_url);
+
+	if (*c->hub_viewer_url)
+		return c->hub_viewer_url;
+	if (str_eq(hub, STR("https://huggingface.co")) || str_eq(hub, STR("https://huggingface.co/")))
+		return "https://datasets-server.huggingface.co";
+	return NULL;
+}
+
 static int start_fetch(struct house *h)
 {
 	const struct config *c = h->config;
 	struct fetch_opts opts = { .hub_url = c->hub_url,
+				   .viewer_url = viewer_url(c),
 				   .redirect_hosts = (const char *const *)c->hub_redirect_hosts.words,
 				   .is_offline = c->hub_offline,
 				   .user_agent = "hfcached/" HFCACHED_VERSION,
@@ -213,8 +230,9 @@ static int start_fetch(struct house *h)
 	int r = fetch_new(&opts, &h->fetch);
 
 	return r < 0 ? say(EX_CONFIG,
-			   "cannot use hub.url = %s: it must be http(s)://HOST[:PORT] without a path",
-			   c->hub_url)
+			   "cannot use hub.url = %s and hub.viewer-url = %s: they must be http(s)://HOST[:PORT] "
+			   "without a path",
+			   c->hub_url, c->hub_viewer_url)
 		     : 0;
 }
 

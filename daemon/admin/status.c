@@ -25,6 +25,30 @@ static void add_flight(void *ctx, const struct flight_view *view)
 	t->bytes_per_s += view->bytes_per_s;
 }
 
+static unsigned long long whole_s(uint64_t ms)
+{
+	return (ms + 999) / 1000;
+}
+
+/* Per bucket: what is left to whom least is left, and who has to wait. No token, no name. */
+static void write_limits(const struct admin *a, struct buf *out)
+{
+	struct fetch_limit limits[RATE_BUCKET_COUNT];
+
+	fetch_limits(a->opts.fetch, limits);
+	buf_append_str(out, STR(",\"rate_limits\":{"));
+	for (unsigned b = 0; b < RATE_BUCKET_COUNT; b++) {
+		const struct fetch_limit *l = &limits[b];
+
+		buf_appendf(out, "%s\"%s\":{", b ? "," : "", policy_rate_name(b));
+		if (l->left >= 0)
+			buf_appendf(out, "\"left\":%lld,\"quota\":%lld,\"window_ends_in_s\":%llu,",
+				    (long long)l->left, (long long)l->quota, whole_s(l->window_ms));
+		buf_appendf(out, "\"waiting\":%u,\"waits_s\":%llu}", l->closed_count, whole_s(l->closed_ms));
+	}
+	buf_append_char(out, '}');
+}
+
 static void write_upstream(const struct admin *a, struct buf *out)
 {
 	int64_t since = fetch_down_since(a->opts.fetch);
@@ -34,6 +58,7 @@ static void write_upstream(const struct admin *a, struct buf *out)
 	buf_appendf(out, ",\"reachable\":%s", fetch_is_down(a->opts.fetch) ? "false" : "true");
 	if (since)
 		buf_appendf(out, ",\"unreachable_since\":%lld", (long long)since);
+	write_limits(a, out);
 	buf_append_char(out, '}');
 }
 

@@ -98,6 +98,7 @@ static struct ask *new_ask(struct asks *a, struct str key, const struct question
 	k->asks = a;
 	k->key = (struct str){ str_dup(key), key.len };
 	k->method = xstrdup(q->method);
+	k->origin = q->origin;
 	buf_init(&k->target, TARGET_BYTES_MAX);
 	(void)buf_append_str(&k->target, q->target); /* too long: refused when it is used */
 	headers_init(&k->headers);

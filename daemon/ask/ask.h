@@ -39,11 +39,13 @@ struct answer {
 	int64_t content_length; /* of the last hop, -1 unknown */
 	int64_t asked_at;      /* wall clock when the call began */
 	int learned;           /* what learn returned */
+	uint64_t wait_ms;      /* with the error -EBUSY: when upstream may be asked again */
 };
 
 struct question {
 	const char *method;
-	struct str target;             /* path and query on the Hub's origin */
+	enum fetch_origin origin;
+	struct str target;             /* path and query there */
 	const struct headers *headers; /* extra, may be NULL */
 	struct secret *token;
 	struct str body;               /* request body, copied; ptr NULL: none */

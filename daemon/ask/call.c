@@ -111,7 +111,7 @@ static bool will_replay(struct ask *k)
 	struct origin origin;
 	struct str target;
 
-	if (!k->has_body || k->follow == FETCH_FOLLOW_NONE || location.len == 0 ||
+	if (!k->has_body || k->origin != FETCH_HUB || k->follow == FETCH_FOLLOW_NONE || location.len == 0 ||
 	    k->replays >= ASK_REPLAYS_MAX)
 		return false;
 	if ((k->answer.status != 307 && k->answer.status != 308) || asks_stopping(k->asks))
@@ -174,6 +174,8 @@ static void on_done(void *ctx, int error)
 	if (error == 0 && is_coded(&k->answer.last))
 		error = -EPROTO; /* identity was asked for, and nothing here decodes */
 	k->answer.error = error;
+	k->answer.wait_ms =
+		error == -EBUSY ? fetch_busy_ms(k->asks->fetch, k->origin, buf_str(&k->target), k->token) : 0;
 	ask_answered(k);
 }
 
@@ -201,6 +203,7 @@ void ask_call(struct ask *k)
 	uint64_t left = time_left(k);
 	struct fetch_request request = {
 		.method = k->method,
+		.origin = k->origin,
 		.target = buf_str(&k->target),
 		.headers = &k->headers,
 		.token = k->token,

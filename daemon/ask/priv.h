@@ -31,6 +31,7 @@ struct ask {
 
 	/* the question, copied */
 	char *method; /* owned */
+	enum fetch_origin origin;
 	struct buf target;
 	struct headers headers;
 	struct secret *token; /* shared */

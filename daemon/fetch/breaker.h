@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * breaker - is it worth asking the Hub at all? Pure: the caller gives the time.
+ * breaker - is it worth asking upstream at all? Pure: the caller gives the time.
  *
- *            3 failures in a row            probe due, one at a time
- *   CLOSED ----------------------> OPEN --------------------------> PROBING
- *      ^                            ^                                 |  |
- *      |                            +------- the probe failed --------+  |
- *      +--------- any answer, of whatever status; the probe connected ---+
+ *             3 failures of the transport in a row
+ *   CLOSED ----------------------------------------> OPEN --- connected -----> CLOSED
+ *     |                                               (probes: connections)
+ *     | 3 answers of 500, 502, 503, 504 in a row,
+ *     | or one request that hears nothing
+ *     v           our own question fails too
+ *   DOUBTED ---------------------------------------> OPEN and SICK --- answered --> CLOSED
+ *     |                                               (probes: our own question)
+ *     +--- our own question is answered --> CLOSED
  *
- * Counts    failures of the transport only (refused, no such name, no connection in time): who answers 500 is there.
+ * Errors and silence open it only when a question of ours, that no client chose, meets the same: else whoever finds
+ * a path that makes the Hub fail could take the Hub away from all others.
  * Threads   the fetch thread's alone.
- * Promises  (1) while open, at most one asker is let through at a time, and none before the wait is over.
- *           (2) the wait starts at 2 s and doubles up to 30 s with each probe that fails.
+ * Promises  (1) while open, nothing passes but our own probes, one at a time.
+ *           (2) the wait between probes starts at 2 s and doubles up to 30 s; a Retry-After makes it longer, up to
+ *               ten minutes.
+ *           (3) doubts cost one question in 2 s at most.
  */
 #pragma once
 #include <stdbool.h>
@@ -20,26 +27,33 @@
 #define BREAKER_FAILURES_MAX 3
 #define BREAKER_WAIT_MIN_MS 2000
 #define BREAKER_WAIT_MAX_MS 30000
+#define BREAKER_WAIT_ASKED_MAX_MS 600000
 
 struct breaker {
-	unsigned failures; /* in a row */
+	unsigned failures, troubles; /* in a row */
 	bool is_open;
+	bool is_sick;    /* a connection would prove nothing */
+	bool is_doubted; /* closed, and our own question is wanted */
 	bool is_probing;
 	uint64_t wait_ms;
 	uint64_t probe_mono_ms; /* not before */
 };
 
-enum breaker_pass {
-	BREAKER_PASS, /* closed */
-	BREAKER_PROBE, /* open, and this one finds out; its end goes to breaker_failed, _answered or _unsure */
-	BREAKER_STOP,
-};
-enum breaker_pass breaker_ask(struct breaker *b, uint64_t now_mono_ms);
-/* Returns true when this opened it. */
-bool breaker_failed(struct breaker *b, uint64_t now_mono_ms, bool was_probe);
-/* Returns true when this closed it. */
+/* For transfers: false while it is open. */
+bool breaker_lets(const struct breaker *b);
+/* A transfer could not reach upstream. Returns true when this opened it. */
+bool breaker_failed(struct breaker *b, uint64_t now_mono_ms);
+/* A transfer got an answer that speaks of trouble; or (is_silence) has heard nothing for too long. */
+void breaker_troubled(struct breaker *b, bool is_silence);
+/* Any other answer, to whom ever. Returns true when this closed it. */
 bool breaker_answered(struct breaker *b);
-/* A probe ended without a verdict (it was cancelled): the next one may go at once. */
+
+enum breaker_probe { BREAKER_NO_PROBE, BREAKER_CONNECT, BREAKER_QUESTION };
+/* Is one due? Then it is under way, and its end goes to breaker_answered(), _probe_failed() or _unsure(). */
+enum breaker_probe breaker_probe(struct breaker *b, uint64_t now_mono_ms);
+/* retry_after_ms: 0 when not said. Returns true when this opened it. */
+bool breaker_probe_failed(struct breaker *b, uint64_t now_mono_ms, uint64_t retry_after_ms);
+/* It ended without a verdict (it was cancelled): the next one may go at once. */
 void breaker_unsure(struct breaker *b);
 /* When a probe may go; UINT64_MAX when none is wanted now. */
 uint64_t breaker_probe_due(const struct breaker *b);

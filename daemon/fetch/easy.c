@@ -6,7 +6,7 @@
  * Never     decides: a callback checks the magic number, calls one function of hop.c, translates the result.
  * Threads   fetch.
  * Promises  (1) the target goes out byte for byte: libcurl gets the origin as URL, the rest as REQUEST_TARGET.
- *           (2) a field that is not known to be harmless goes to the Hub only (reliability 0.3 (7)).
+ *           (2) a field that is not known to be harmless goes to the asked origin only (reliability 0.3 (7)).
  */
 #include <assert.h>
 #include <errno.h>
@@ -112,19 +112,19 @@ static void add_line(struct transfer *t, const char *name, const char *value)
 
 static void add_fields(struct transfer *t)
 {
-	bool is_hub = transfer_is_hub_hop(t);
+	bool is_home = transfer_is_home_hop(t);
 
 	for (size_t i = 0; i < t->headers.count; i++) {
 		const struct header_field *f = &t->headers.fields[i];
 
 		if (!is_ours(&t->headers, str_from(f->name)) &&
-		    (is_hub || may_go_anywhere(str_from(f->name))))
+		    (is_home || may_go_anywhere(str_from(f->name))))
 			add_line(t, f->name, f->value);
 	}
 	if (!headers_get(&t->headers, STR("User-Agent")).ptr)
 		add_line(t, "User-Agent", t->fetch->user_agent);
 	add_line(t, "Accept-Encoding", "identity");
-	if (t->token && is_hub)
+	if (t->token && is_home)
 		add_line(t, "Authorization", secret_value(t->token).ptr);
 	t->fields = curl_slist_append(t->fields, "Expect:");
 	assert(t->fields);
@@ -152,9 +152,11 @@ static void drop_fields(struct transfer *t)
 	} while (0)
 
 /* reliability E.4. Proxies, netrc, cookies, HSTS, alt-svc, following and decoding: all off. */
-static int set_common(const struct fetch *f, CURL *easy)
+static int set_common(const struct home *h, CURL *easy)
 {
-	SET(easy, CURLOPT_PROTOCOLS_STR, f->rules.hub.is_tls ? "https" : "http,https");
+	const struct fetch *f = h->fetch;
+
+	SET(easy, CURLOPT_PROTOCOLS_STR, h->rules.hub.is_tls ? "https" : "http,https");
 	SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	SET(easy, CURLOPT_UNRESTRICTED_AUTH, 0L);
 	SET(easy, CURLOPT_SSL_VERIFYPEER, 1L);
@@ -194,7 +196,7 @@ static int set_http(struct transfer *t, CURL *easy)
 	SET(easy, CURLOPT_PREREQFUNCTION, on_connected);
 	SET(easy, CURLOPT_PREREQDATA, t);
 	SET(easy, CURLOPT_SHARE,
-	    t->fetch->pools[t->token && transfer_is_hub_hop(t) ? POOL_TOKEN : POOL_ANONYMOUS]);
+	    t->fetch->pools[t->token && transfer_is_home_hop(t) ? POOL_TOKEN : POOL_ANONYMOUS]);
 	return 0;
 }
 
@@ -250,7 +252,7 @@ int easy_start_hop(struct transfer *t)
 
 	assert(easy && !t->easy && !t->fields);
 	t->easy = easy;
-	r = set_common(t->fetch, easy);
+	r = set_common(t->home, easy);
 	if (r == 0)
 		r = set_http(t, easy);
 	if (r == 0)
@@ -282,16 +284,16 @@ void easy_continue(struct transfer *t)
 }
 
 /* A connection and no request: nobody's log shows it, and it proves all that the breaker doubts. */
-CURL *easy_new_probe(struct fetch *f)
+CURL *easy_new_probe(struct home *h)
 {
-	SCOPED_FREE char *url = xasprintf("http%s://%s:%u/", f->rules.hub.is_tls ? "s" : "",
-					  f->rules.hub.host, f->rules.hub.port);
+	SCOPED_FREE char *url = xasprintf("http%s://%s:%u/", h->rules.hub.is_tls ? "s" : "",
+					  h->rules.hub.host, h->rules.hub.port);
 	CURL *easy = curl_easy_init();
 
 	assert(easy);
-	if (set_common(f, easy) < 0 || curl_easy_setopt(easy, CURLOPT_URL, url) != CURLE_OK ||
+	if (set_common(h, easy) < 0 || curl_easy_setopt(easy, CURLOPT_URL, url) != CURLE_OK ||
 	    curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L) != CURLE_OK ||
-	    curl_multi_add_handle(f->multi, easy) != CURLM_OK) {
+	    curl_multi_add_handle(h->fetch->multi, easy) != CURLM_OK) {
 		curl_easy_cleanup(easy);
 		return NULL;
 	}

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 
 #include "common/alloc.h"
+#include "common/hash.h"
 #include "fetch/priv.h"
 #include "metrics/metrics.h"
 
@@ -27,20 +28,28 @@
 
 /* --- new and free --------------------------------------------------------------------------------------- */
 
-static int take_hub(struct fetch *f, const char *hub_url)
+static int take_home(struct fetch *f, enum fetch_origin which, const char *url)
 {
+	struct home *h = &f->homes[which];
 	struct str rest, host;
 	struct address address;
 
-	f->hub_url = xstrdup(hub_url);
-	if (origin_parse(str_from(f->hub_url), &f->rules.hub, &rest) < 0 || !str_eq(rest, STR("/")))
+	h->fetch = f;
+	h->which = which;
+	h->rules.hosts = f->redirect_hosts;
+	if (f->is_offline)
+		atomic_init(&h->down_since_at, clock_wall_s(f->clock));
+	if (!url || !*url)
+		return which == FETCH_HUB ? -EINVAL : 0;
+	h->url = xstrdup(url);
+	if (origin_parse(str_from(h->url), &h->rules.hub, &rest) < 0 || !str_eq(rest, STR("/")))
 		return -EINVAL;
-	while (str_ends_with(str_from(f->hub_url), STR("/")))
-		f->hub_url[strlen(f->hub_url) - 1] = 0;
-	host = str_from(f->rules.hub.host);
-	f->rules.hub_is_localhost = str_eq(host, STR("localhost"));
+	while (str_ends_with(str_from(h->url), STR("/")))
+		h->url[strlen(h->url) - 1] = 0;
+	host = str_from(h->rules.hub.host);
+	h->rules.hub_is_localhost = str_eq(host, STR("localhost"));
 	if (address_parse(host, &address) == 0 && address_is_internal(&address))
-		f->rules.hub_address = address;
+		h->rules.hub_address = address;
 	return 0;
 }
 
@@ -50,10 +59,10 @@ static void take_redirect_hosts(struct fetch *f, const char *const *hosts)
 
 	while (hosts && hosts[count])
 		count++;
-	f->rules.hosts = xcalloc(count + 1, sizeof(f->rules.hosts[0]));
+	f->redirect_hosts = xcalloc(count + 1, sizeof(f->redirect_hosts[0]));
 	for (size_t i = 0; i < count; i++) {
-		f->rules.hosts[i] = xstrdup(hosts[i]);
-		for (char *c = f->rules.hosts[i]; *c; c++)
+		f->redirect_hosts[i] = xstrdup(hosts[i]);
+		for (char *c = f->redirect_hosts[i]; *c; c++)
 			*c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c;
 	}
 }
@@ -120,17 +129,18 @@ static struct fetch *fetch_alloc(const struct fetch_opts *opts)
 	f->is_offline = opts->is_offline;
 	f->metrics = opts->metrics;
 	f->clock = opts->clock;
-	if (f->is_offline)
-		atomic_init(&f->down_since_at, clock_wall_s(f->clock));
+	governor_init(&f->governor);
+	take_redirect_hosts(f, opts->redirect_hosts);
 	return f;
 }
 
 int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch)
 {
 	struct fetch *f = fetch_alloc(opts);
-	int r = take_hub(f, opts->hub_url);
+	int r = take_home(f, FETCH_HUB, opts->hub_url);
 
-	take_redirect_hosts(f, opts->redirect_hosts);
+	if (r == 0)
+		r = take_home(f, FETCH_VIEWER, opts->viewer_url);
 	if (r == 0)
 		r = open_curl(f);
 	if (r == 0) {
@@ -155,13 +165,15 @@ void fetch_unref(struct fetch *f)
 	if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	assert(!f->multi && list_is_empty(&f->mail) && list_is_empty(&f->calls));
-	for (char **host = f->rules.hosts; host && *host; host++)
+	for (char **host = f->redirect_hosts; *host; host++)
 		free(*host);
-	free(f->rules.hosts);
+	free(f->redirect_hosts);
+	for (unsigned i = 0; i < FETCH_ORIGIN_COUNT; i++)
+		free(f->homes[i].url);
+	secret_wipe(&f->governor, sizeof(f->governor));
 	if (f->wake_fd >= 0)
 		(void)close(f->wake_fd);
 	lock_done(&f->lock);
-	free(f->hub_url);
 	free(f->user_agent);
 	free(f->ca_file);
 	free(f);
@@ -184,17 +196,56 @@ void fetch_free(struct fetch *f)
 
 const struct origin *fetch_hub_origin(const struct fetch *f)
 {
-	return &f->rules.hub;
+	return &f->homes[FETCH_HUB].rules.hub;
+}
+
+bool fetch_has_origin(const struct fetch *f, enum fetch_origin which)
+{
+	return f->homes[which].url;
+}
+
+bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which)
+{
+	return atomic_load(&f->homes[which].down_since_at) != 0;
 }
 
 bool fetch_is_down(const struct fetch *f)
 {
-	return atomic_load(&f->down_since_at) != 0;
+	return fetch_origin_is_down(f, FETCH_HUB);
 }
 
 int64_t fetch_down_since(const struct fetch *f)
 {
-	return atomic_load(&f->down_since_at);
+	return atomic_load(&f->homes[FETCH_HUB].down_since_at);
+}
+
+uint64_t fetch_busy_ms(struct fetch *f, enum fetch_origin which, struct str target,
+		       const struct secret *token)
+{
+	struct principal who = governor_identify(&f->governor, secret_value(token));
+	enum rate_bucket bucket = which == FETCH_VIEWER ? RATE_VIEWER : policy_rate_bucket(target);
+	uint64_t now = clock_mono_ms(f->clock);
+	SCOPED_LOCK(&f->lock);
+
+	return governor_wait_ms(&f->governor, &who, bucket, now);
+}
+
+void fetch_limits(struct fetch *f, struct fetch_limit ret_limits[RATE_BUCKET_COUNT])
+{
+	uint64_t now = clock_mono_ms(f->clock);
+	SCOPED_LOCK(&f->lock);
+
+	for (unsigned b = 0; b < RATE_BUCKET_COUNT; b++) {
+		struct fetch_limit *limit = &ret_limits[b];
+		uint64_t left, quota;
+
+		*limit = (struct fetch_limit){ .left = -1, .quota = -1 };
+		if (governor_least(&f->governor, b, now, &left, &quota, &limit->window_ms)) {
+			limit->left = (int64_t)left;
+			limit->quota = quota ? (int64_t)quota : -1;
+		}
+		limit->closed_ms = governor_longest_wait_ms(&f->governor, b, now, &limit->closed_count);
+	}
 }
 
 static uint64_t or_default(uint64_t value, uint64_t otherwise)
@@ -202,39 +253,67 @@ static uint64_t or_default(uint64_t value, uint64_t otherwise)
 	return value ? value : otherwise;
 }
 
-int fetch_start(struct fetch *f, const struct fetch_request *request, const struct fetch_ops *ops, void *ctx,
-		struct transfer **ret_transfer)
+static void take_limits(struct transfer *t, const struct fetch_request *request)
+{
+	t->first_byte_timeout_ms = or_default(request->first_byte_timeout_ms, FIRST_BYTE_TIMEOUT_MS);
+	t->stall_timeout_ms = or_default(request->stall_timeout_ms, STALL_TIMEOUT_MS);
+	t->total_timeout_ms = request->total_timeout_ms;
+	t->min_bytes_per_s = request->min_bytes_per_s;
+	t->body_bytes_max = request->body_bytes_max;
+}
+
+static struct transfer *transfer_new(struct fetch *f, const struct fetch_request *request,
+				     const struct fetch_ops *ops, void *ctx)
 {
 	struct transfer *t = xcalloc(1, sizeof(*t));
 
 	assert(ops->on_done && (!request->has_body || ops->on_need_body));
 	t->magic = TRANSFER_MAGIC;
-	atomic_init(&t->refs, ret_transfer ? 2 : 1); /* the caller's, and ours until it is in the mailbox */
+	atomic_init(&t->refs, 1);
 	atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
 	t->fetch = f;
+	t->home = &f->homes[request->origin];
 	list_init(&t->mail_node);
 	list_init(&t->node);
 	t->method = xstrdup(request->method);
+	t->is_read = strcmp(t->method, "GET") == 0 || strcmp(t->method, "HEAD") == 0;
 	t->first_target = str_dup(request->target);
 	t->first_target_len = request->target.len;
 	headers_init(&t->headers);
 	if (request->headers)
 		headers_copy(&t->headers, request->headers);
 	t->token = secret_ref(request->token);
+	t->principal = governor_identify(&f->governor, secret_value(t->token));
 	t->follow = request->follow;
-	t->first_byte_timeout_ms = or_default(request->first_byte_timeout_ms, FIRST_BYTE_TIMEOUT_MS);
-	t->stall_timeout_ms = or_default(request->stall_timeout_ms, STALL_TIMEOUT_MS);
-	t->total_timeout_ms = request->total_timeout_ms;
+	take_limits(t, request);
+	t->is_background = request->is_background;
 	t->has_body = request->has_body;
 	t->body_bytes = request->body_bytes;
-	t->body_bytes_max = request->body_bytes_max;
 	t->ops = *ops;
 	t->ctx = ctx;
+	return t;
+}
+
+int fetch_start(struct fetch *f, const struct fetch_request *request, const struct fetch_ops *ops, void *ctx,
+		struct transfer **ret_transfer)
+{
+	struct transfer *t = transfer_new(f, request, ops, ctx);
+
 	if (ret_transfer)
-		*ret_transfer = t; /* before it starts: on_done may use it */
+		*ret_transfer = transfer_ref(t); /* before it starts: on_done may use it */
 	fetch_send_mail(t, MAIL_START);
 	transfer_unref(t);
 	return 0;
+}
+
+void fetch_start_own(struct fetch *f, const struct fetch_request *request, const struct fetch_ops *ops,
+		     void *ctx)
+{
+	struct transfer *t = transfer_new(f, request, ops, ctx);
+
+	t->is_own = true;
+	fetch_send_mail(t, MAIL_START);
+	transfer_unref(t);
 }
 
 void transfer_resume(struct transfer *t)

@@ -2,8 +2,11 @@
 /*
  * fetch - everything that goes upstream. One thread, one curl multi handle.
  *
- * Owns      the curl handles, redirects, the breaker, the address check of each connection.
- * Never     gives a token to another origin than the one it was made for (design P5), follows a redirect to
+ * Two origins are asked, by configuration: the Hub, and its dataset viewer. The viewer is a service of the Hub, so it
+ * is given the user's token as well; no other origin ever is.
+ * Owns      the curl handles, redirects, the breakers, the budgets of upstream's rate limits, the address check of
+ *           each connection.
+ * Never     gives a token to another origin than the one that was asked (design P5), follows a redirect to
  *           a host that is not allowed (design 9), retries by itself, decodes bodies, reads *_proxy variables,
  *           cookies or netrc.
  * Threads   the ops below are called on the fetch thread; they must not wait for anything. All calls here
@@ -11,10 +14,14 @@
  * Promises  (1) on_done is called exactly once for each transfer, last, and after it nothing else is.
  *           (2) with the breaker open or offline set, on_done comes at once with -EHOSTUNREACH.
  *           (3) a body that is shorter than its Content-Length ends with an error, never with 0.
+ *           (4) after a 429, or when upstream says that nothing is left, nothing more is sent for that bucket and
+ *               principal (anonymous, or a token) until the time it named is over, at most ten minutes: on_done comes
+ *               at once with -EBUSY. After a 429 one transfer then goes alone and finds out.
  */
 #pragma once
 #include "common/http/header.h"
 #include "common/http/uri.h"
+#include "policy/policy.h"
 
 struct fetch;
 struct transfer;
@@ -22,6 +29,7 @@ struct secret; /* a token; see secret_* below */
 
 struct fetch_opts {
 	const char *hub_url;               /* "https://huggingface.co", no trailing slash; borrowed for the call */
+	const char *viewer_url;            /* the dataset viewer's; NULL: there is none */
 	const char *const *redirect_hosts; /* allowed besides the hub's own origin; "*.hf.co" matches subdomains; NULL ends */
 	bool is_offline;                   /* hub.offline: every transfer fails at once */
 	const char *user_agent;            /* when the client sent none */
@@ -35,7 +43,12 @@ int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch);
 void fetch_free(struct fetch *f);
 /* Borrowed for the life of f. */
 const struct origin *fetch_hub_origin(const struct fetch *f);
-/* Is the Hub taken to be unreachable just now (offline, or the breaker is open)? Cheap; any thread. */
+enum fetch_origin { FETCH_HUB, FETCH_VIEWER, FETCH_ORIGIN_COUNT };
+/* Is it configured? The Hub always is. */
+bool fetch_has_origin(const struct fetch *f, enum fetch_origin which);
+/* Is it taken to be unreachable just now (offline, or its breaker is open)? Cheap; any thread. */
+bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which);
+/* The same for the Hub. */
 bool fetch_is_down(const struct fetch *f);
 /* Since when, wall clock; 0 while it is up. */
 int64_t fetch_down_since(const struct fetch *f);
@@ -48,21 +61,40 @@ struct secret *secret_unref(struct secret *s);
 struct str secret_value(const struct secret *s);
 DEFINE_SCOPE(struct secret *, secret_unref);
 
+/* How long until a request of this token to this target would be let through; 0: it may go now. Any thread. */
+uint64_t fetch_busy_ms(struct fetch *f, enum fetch_origin which, struct str target, const struct secret *token);
+/* What upstream lets us ask, by bucket (policy/policy.h), over all principals. Any thread. */
+struct fetch_limit {
+	int64_t left, quota;   /* of the principal that has least; -1: not told */
+	uint64_t window_ms;    /* until that is counted anew */
+	uint64_t closed_ms;    /* the longest that somebody has to wait; 0: nobody */
+	unsigned closed_count; /* how many principals */
+};
+void fetch_limits(struct fetch *f, struct fetch_limit ret_limits[RATE_BUCKET_COUNT]);
+
 enum fetch_follow {
 	FETCH_FOLLOW_NONE,
 	FETCH_FOLLOW_SAME_ORIGIN, /* a redirect elsewhere is the answer (HEAD of an LFS file) */
-	FETCH_FOLLOW_ALLOWED,     /* to the hub's origin and allowed hosts; others: on_done(-EACCES) */
+	FETCH_FOLLOW_ALLOWED,     /* to the asked origin and allowed hosts; others: on_done(-EACCES) */
+	FETCH_FOLLOW_OTHERS,      /* as ALLOWED; but a redirect to the asked origin itself is the answer */
 };
 
 struct fetch_request {
 	const char *method;            /* GET HEAD POST PUT DELETE PATCH OPTIONS */
-	struct str target;             /* path and query on the hub's origin ("/api/models/x"), sent byte for byte */
+	enum fetch_origin origin;      /* whom to ask */
+	struct str target;             /* path and query there ("/api/models/x"), sent byte for byte */
 	const struct headers *headers; /* extra fields; Host, Authorization, Accept-Encoding, Connection are ours. Copied. */
 	struct secret *token;          /* NULL: anonymous. Referenced. */
 	enum fetch_follow follow;
 	uint64_t first_byte_timeout_ms; /* until the final answer's head; 0: 30 s */
 	uint64_t stall_timeout_ms;      /* without a byte of the body, 0: 30 s; not counted while paused */
 	uint64_t total_timeout_ms;      /* 0: none */
+	/*
+	 * Slower than this over 30 s, without pauses, is as good as a stall: -ETIMEDOUT; 0: any speed will do. Not when
+	 * at most 1 MiB is still to come: starting again would take longer (reliability U12).
+	 */
+	uint64_t min_bytes_per_s;
+	bool is_background; /* nobody waits for it: the last tenth of a rate limit is left to others */
 	bool has_body;                  /* on_need_body is asked for it */
 	int64_t body_bytes;             /* -1: chunked */
 	uint64_t body_bytes_max;        /* of the answer; 0: no limit; over it on_done(-E2BIG) */
@@ -73,7 +105,7 @@ struct fetch_head {
 	const struct headers *headers; /* borrowed for the call */
 	unsigned hop;                  /* 0: the first answer */
 	bool is_final;                 /* false: a redirect that will be followed */
-	bool is_hub_origin;            /* who said it */
+	bool is_hub_origin;            /* the asked origin said it, not one that it redirected to */
 	int64_t content_length;        /* -1: not said */
 };
 
@@ -86,7 +118,8 @@ struct fetch_ops {
 	ssize_t (*on_body)(void *ctx, const void *bytes, size_t len);
 	/* The request's body: bytes given (0: end), FETCH_PAUSE, or -errno. NULL without a body. */
 	ssize_t (*on_need_body)(void *ctx, void *bytes, size_t len_max);
-	/* error: 0; -EHOSTUNREACH (refused, no name, breaker, offline); -ETIMEDOUT; -ECONNRESET (cut, short
+	/* error: 0; -EHOSTUNREACH (refused, no name, breaker, offline); -EBUSY (fetch_busy_ms() says how long);
+	 * -EDESTADDRREQ (that origin is not configured); -ETIMEDOUT; -ECONNRESET (cut, short
 	 * body); -EPROTO
 	 * (not HTTP, TLS failed); -EACCES (redirect not allowed); -ELOOP; -E2BIG; -ECANCELED; or what an op
 	 * returned. */

@@ -22,8 +22,7 @@ int transfer_check_address(struct transfer *t, const struct sockaddr *sa, sockle
 {
 	struct address to;
 
-	if (address_from_socket(sa, len, &to) < 0 ||
-	    !redirect_address_ok(&t->fetch->rules, &t->origin, &to)) {
+	if (address_from_socket(sa, len, &to) < 0 || !redirect_address_ok(&t->home->rules, &t->origin, &to)) {
 		t->sockets_refused++;
 		return -EACCES;
 	}
@@ -34,11 +33,6 @@ int transfer_check_address(struct transfer *t, const struct sockaddr *sa, sockle
 void transfer_note_connected(struct transfer *t)
 {
 	t->is_connected = true;
-	/* a new connection is all that a probe is to find out; an old one proves nothing */
-	if (!t->is_breaker_probe || !t->sockets_opened)
-		return;
-	fetch_note_hub(t->fetch, 0, true);
-	t->is_breaker_probe = false;
 }
 
 /* --- the answer's head ---------------------------------------------------------------------------------- */
@@ -50,7 +44,7 @@ static int report_head(struct transfer *t)
 		.headers = &t->head.headers,
 		.hop = t->hop,
 		.is_final = !t->has_next,
-		.is_hub_origin = transfer_is_hub_hop(t),
+		.is_hub_origin = transfer_is_home_hop(t),
 		.content_length = t->content_length,
 	};
 	int r;
@@ -66,10 +60,11 @@ static void count_answer(struct transfer *t)
 	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_REQUESTS, metric_code(t->head.status), 0, 0, 1);
 	if (t->head.status == 429)
 		metrics_inc(t->fetch->metrics, METRIC_UPSTREAM_RATE_LIMITED);
-	if (!origin_eq(&t->origin, &t->fetch->rules.hub))
+	if (!origin_eq(&t->origin, &t->home->rules.hub))
 		return;
-	fetch_note_hub(t->fetch, 0, t->is_breaker_probe);
-	t->is_breaker_probe = false;
+	if (!t->is_own)
+		health_note_answer(t->home, t->head.status); /* a probe's owner does it */
+	transfer_tell_governor(t);
 }
 
 /* Returns 1 it will be followed; 0 it is the final answer; -errno. */
@@ -89,7 +84,7 @@ static int decide_redirect(struct transfer *t)
 	if (headers_count_of(&t->head.headers, STR("Location")) > 1)
 		return -EPROTO;
 	buf_reset(&t->next_url);
-	r = redirect_decide(&t->fetch->rules, &facts, &t->next_url, &t->next_origin);
+	r = redirect_decide(&t->home->rules, &facts, &t->next_url, &t->next_origin);
 	if (r == -EACCES) {
 		struct str before_query, query;
 
@@ -104,6 +99,7 @@ static int take_head(struct transfer *t)
 {
 	int r;
 
+	t->has_head = true;
 	count_answer(t);
 	r = head_content_length(&t->head, &t->content_length);
 	if (r < 0)
@@ -114,7 +110,7 @@ static int take_head(struct transfer *t)
 	t->has_next = r == 1;
 	t->is_final = !t->has_next;
 	if (t->is_final)
-		t->since_mono_ms = t->fetch->now;
+		t->since_mono_ms = t->pace_mono_ms = t->fetch->now;
 	/* libcurl stops sending after a refusal, but goes on waiting for a body that was paused */
 	if (t->is_final && t->is_paused_up && t->head.status >= 400)
 		transfer_resume(t);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop - the fetch thread: mail, due calls, libcurl, deadlines, the probe; and how others reach it.
+ * loop - the fetch thread: mail, due calls, libcurl, deadlines; and how others reach it.
  *
- * Owns      the mailbox, the delayed calls, the breaker with its probe.
+ * Owns      the mailbox, the delayed calls.
  * Never     holds its lock while it runs a call, an op or libcurl.
  * Threads   fetch_send_mail(), fetch_call(), fetch_wake(): any. The rest: the fetch thread. Lock rank FETCH.
  * Bounds    the mailbox holds each transfer once at most. Time limits are exact to 100 ms.
@@ -11,9 +11,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
-#include "common/log.h"
 #include "fetch/priv.h"
-#include "metrics/metrics.h"
 
 #include "common/banned.h"
 
@@ -126,54 +124,6 @@ static void run_calls(struct fetch *f)
 	}
 }
 
-/* --- the breaker ---------------------------------------------------------------------------------------- */
-
-void fetch_note_hub(struct fetch *f, int r, bool was_probe)
-{
-	if (r < 0) {
-		if (!breaker_failed(&f->breaker, f->now, was_probe))
-			return;
-		atomic_store(&f->down_since_at, clock_wall_s(f->clock));
-		metrics_gauge_set(f->metrics, METRIC_UPSTREAM_UP, 0, 0);
-		log_warning("fetch", "the Hub cannot be reached: answering from what is held until it can",
-			    LOG_TEXT("hub", f->hub_url), LOG_ERR("error", r), LOG_END);
-		return;
-	}
-	if (!breaker_answered(&f->breaker))
-		return;
-	log_info("fetch", "the Hub can be reached again", LOG_TEXT("hub", f->hub_url),
-		 LOG_I64("down_s", clock_wall_s(f->clock) - atomic_load(&f->down_since_at)), LOG_END);
-	atomic_store(&f->down_since_at, 0);
-	metrics_gauge_set(f->metrics, METRIC_UPSTREAM_UP, 0, 1);
-}
-
-/* With everything answered from the store nobody else would find out that the Hub is back. */
-static void probe_if_due(struct fetch *f)
-{
-	if (f->probe || f->now < breaker_probe_due(&f->breaker))
-		return;
-	if (breaker_ask(&f->breaker, f->now) != BREAKER_PROBE)
-		return;
-	f->probe = easy_new_probe(f);
-	if (!f->probe)
-		fetch_note_hub(f, -EHOSTUNREACH, true);
-}
-
-static void end_probe(struct fetch *f)
-{
-	if (!f->probe)
-		return;
-	(void)curl_multi_remove_handle(f->multi, f->probe);
-	curl_easy_cleanup(f->probe);
-	f->probe = NULL;
-}
-
-static void take_probe(struct fetch *f, CURLcode code)
-{
-	end_probe(f);
-	fetch_note_hub(f, code == CURLE_OK ? 0 : -EHOSTUNREACH, true);
-}
-
 /* --- the loop ------------------------------------------------------------------------------------------- */
 
 static void take_finished(struct fetch *f)
@@ -188,10 +138,8 @@ static void take_finished(struct fetch *f)
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
-		if (easy == f->probe) {
-			take_probe(f, code);
+		if (health_take_connection(f, easy, code))
 			continue;
-		}
 		(void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
 		transfer_hop_ended(transfer_from(owner), code); /* message is not valid any more */
 	}
@@ -209,7 +157,7 @@ static void check_deadlines(struct fetch *f)
 
 static void cancel_all(struct fetch *f)
 {
-	end_probe(f);
+	health_stop(f);
 	LIST_EACH(node, &f->active)
 		transfer_end(LIST_ENTRY(node, struct transfer, node), -ECANCELED);
 }
@@ -233,7 +181,7 @@ static bool is_stopping(struct fetch *f)
 static int wait_ms(struct fetch *f)
 {
 	uint64_t due = f->now + (list_is_empty(&f->active) ? IDLE_MS : CHECK_EACH_MS);
-	uint64_t probe_due = breaker_probe_due(&f->breaker);
+	uint64_t probe_due = health_due(f);
 	SCOPED_LOCK(&f->lock);
 
 	if (!list_is_empty(&f->mail) || f->is_stopping)
@@ -243,7 +191,7 @@ static int wait_ms(struct fetch *f)
 
 		due = call_due < due ? call_due : due;
 	}
-	if (!f->probe && probe_due < due)
+	if (probe_due < due)
 		due = probe_due;
 	return due > f->now ? (int)(due - f->now) : 0;
 }
@@ -264,7 +212,7 @@ static bool fetch_turn(struct fetch *f)
 
 	read_mail(f);
 	run_calls(f);
-	probe_if_due(f);
+	health_turn(f);
 	(void)curl_multi_perform(f->multi, &running);
 	take_finished(f);
 	check_deadlines(f);

@@ -3,10 +3,11 @@
  * fetch/priv - the room's inside. Only files of this room include it; easy.c, loop.c and fetch.c call libcurl.
  *
  *   any thread (fetch.c)                fetch thread
- *   fetch_start() transfer_cancel()     loop.c      mail, due calls, libcurl, deadlines, probe
- *   transfer_resume() fetch_call()      transfer.c  the life of one transfer; hop.c: while a hop runs
+ *   fetch_start() transfer_cancel()     loop.c      mail, due calls, libcurl, deadlines
+ *   transfer_resume() fetch_call()      health.c    what the breakers hear, and their probes
+ *        |                              transfer.c  the life of one transfer; hop.c: while a hop runs
  *        |                              easy.c      one libcurl handle per hop, its callbacks
- *        +--- mailbox, under lock ----> head.c redirect.c address.c breaker.c   pure
+ *        +--- mailbox, under lock ----> head.c redirect.c address.c breaker.c governor.c   no I/O
  *
  * One multi handle, and two shares for connections and TLS sessions (enum fetch_pool): libcurl looks for a
  * connection to use again only in the share of the easy handle. Each is used by one thread, so it needs no lock.
@@ -20,6 +21,7 @@
 #include "common/lock.h"
 #include "fetch/breaker.h"
 #include "fetch/fetch.h"
+#include "fetch/governor.h"
 #include "fetch/head.h"
 #include "fetch/redirect.h"
 
@@ -27,14 +29,32 @@
  * without. */
 enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_COUNT };
 
+/* An origin that is asked by configuration: where it is, where it may redirect to, whether it is there. */
+struct home {
+	struct fetch *fetch;         /* whose part it is */
+	enum fetch_origin which;     /* constant */
+	struct redirect_rules rules; /* constant; .hub is this origin */
+	char *url;                   /* owned, constant; without a slash at its end; NULL: not configured */
+	_Atomic int64_t down_since_at; /* 0: up */
+
+	/* the fetch thread's */
+	struct breaker breaker;
+	bool has_gone;    /* those who wait for it are to be told */
+	CURL *connection; /* a probe, or NULL */
+	bool is_asking;   /* the other kind of probe is under way */
+	int question_status;
+	uint64_t question_retry_ms;
+};
+
 struct fetch {
 	atomic_uint refs; /* the owner, and each transfer: they may outlive fetch_free() */
 	pthread_t thread;
 	int wake_fd;
 
 	/* constant */
-	struct redirect_rules rules;
-	char *hub_url, *user_agent, *ca_file; /* owned */
+	struct home homes[FETCH_ORIGIN_COUNT];
+	char **redirect_hosts;      /* owned; lower case; NULL ends; the rules borrow it */
+	char *user_agent, *ca_file; /* owned */
 	uint64_t connect_timeout_ms;
 	bool is_offline;
 	struct metrics *metrics;   /* borrowed */
@@ -46,14 +66,12 @@ struct fetch {
 	bool is_stopping;  /* guarded by lock */
 	bool is_closed;    /* guarded by lock: the thread reads no more mail */
 
-	_Atomic int64_t down_since_at; /* 0: up */
+	struct governor governor; /* but for its key, guarded by lock */
 
 	/* the fetch thread's own */
 	CURLM *multi;
 	CURLSH *pools[POOL_COUNT];
 	struct list active; /* of transfers */
-	struct breaker breaker;
-	CURL *probe;  /* running, or NULL */
 	uint64_t now; /* monotonic, read once a turn */
 	uint64_t checked_mono_ms;
 };
@@ -71,6 +89,10 @@ struct transfer {
 	unsigned mail;         /* guarded by fetch->lock; enum transfer_mail */
 
 	/* what was asked; constant */
+	struct home *home; /* part of fetch */
+	bool is_own;       /* a probe: it passes the breaker and the governor */
+	bool is_read;
+	struct principal principal; /* of the token */
 	char *method, *first_target; /* owned */
 	size_t first_target_len;
 	struct headers headers;
@@ -80,18 +102,22 @@ struct transfer {
 	bool has_body;
 	int64_t body_bytes;
 	uint64_t body_bytes_max;
+	uint64_t min_bytes_per_s;
+	bool is_background;
 	struct fetch_ops ops;
 	void *ctx;
 
 	/* from here on the fetch thread's */
 	struct list node;
 	bool is_active, is_done;
-	bool is_breaker_probe;
-	bool has_left_hub; /* once a hop was elsewhere, the token stays at home, wherever the road leads */
+	bool has_doubted; /* its silence was noted */
+	/* once a hop was elsewhere, the token stays at home, wherever the road leads */
+	bool has_left_home;
 	bool is_final;     /* the final head has come */
 	bool is_paused_down, is_paused_up, is_body_sent;
 	int error; /* why a callback broke it off */
 	uint64_t since_mono_ms, began_mono_ms;
+	uint64_t pace_mono_ms, pace_bytes; /* since when, and what came until then: its speed */
 	uint64_t sent_bytes, received_bytes;
 	int64_t content_length;
 
@@ -105,6 +131,9 @@ struct transfer {
 	bool has_next; /* its answer is a redirect that will be followed */
 	uint64_t drained_bytes;
 	struct head head;
+	bool has_head;
+	bool is_rate_try; /* the governor let it go alone */
+	enum rate_bucket bucket;
 	bool is_connected;
 	unsigned sockets_opened, sockets_refused;
 };
@@ -116,8 +145,24 @@ void fetch_unref(struct fetch *f);
 void *fetch_main(void *p);
 void fetch_wake(struct fetch *f);
 void fetch_send_mail(struct transfer *t, enum transfer_mail what);
-/* The Hub's hop ended: r is 0 for an answer, else what kept it from coming. */
-void fetch_note_hub(struct fetch *f, int r, bool was_probe);
+
+/* fetch.c; the thread's own transfer */
+void fetch_start_own(struct fetch *f, const struct fetch_request *request, const struct fetch_ops *ops,
+		     void *ctx);
+
+/* health.c; fetch thread */
+bool health_is_trouble(int status);
+void health_note_answer(struct home *h, int status);
+/* A read has waited long for the beginning of its answer. */
+void health_note_silence(struct home *h);
+/* It could not be reached. */
+void health_note_failure(struct home *h, int error);
+/* Was it a probe of ours? Then it has been dealt with. */
+bool health_take_connection(struct fetch *f, CURL *easy, CURLcode code);
+/* Once a turn, outside of libcurl. */
+void health_turn(struct fetch *f);
+uint64_t health_due(const struct fetch *f);
+void health_stop(struct fetch *f);
 
 /* transfer.c; fetch thread */
 struct transfer *transfer_ref(struct transfer *t);
@@ -127,7 +172,10 @@ void transfer_continue(struct transfer *t);
 void transfer_hop_ended(struct transfer *t, CURLcode code);
 void transfer_end(struct transfer *t, int error);
 void transfer_check_deadlines(struct transfer *t);
-bool transfer_is_hub_hop(const struct transfer *t);
+/* Is the origin that was asked answering now, or one that it redirected to? */
+bool transfer_is_home_hop(const struct transfer *t);
+/* An answer's head came: what it says of rate limits. */
+void transfer_tell_governor(struct transfer *t);
 
 /* hop.c, for easy.c: 0, or -errno to break off; the bodies' side also FETCH_PAUSE. */
 void transfer_note_connected(struct transfer *t);
@@ -141,7 +189,7 @@ int easy_start_hop(struct transfer *t);
 void easy_end_hop(struct transfer *t);
 /* Delivers what waited; may end the hop. */
 void easy_continue(struct transfer *t);
-CURL *easy_new_probe(struct fetch *f);
+CURL *easy_new_probe(struct home *h);
 /* The one place that turns a CURLcode into an errno. */
 int easy_error(CURLcode code);
 struct transfer *transfer_from(void *p);

@@ -91,13 +91,11 @@ int redirect_decide(const struct redirect_rules *rules, const struct redirect_fa
 	(void)str_cut(facts->location, '#', &reference, &fragment); /* a fragment never goes on the wire */
 	if (uri_resolve(facts->base_url, reference, ret_url) < 0 ||
 	    origin_parse(buf_str(ret_url), &to, &rest) < 0)
-		return facts->follow == FETCH_FOLLOW_ALLOWED ? -EACCES : 0;
-	if (!origin_eq(&rules->hub, &to)) {
-		if (facts->follow == FETCH_FOLLOW_SAME_ORIGIN)
-			return 0;
-		if (!is_allowed(rules, &to))
-			return -EACCES;
-	}
+		return facts->follow == FETCH_FOLLOW_SAME_ORIGIN ? 0 : -EACCES;
+	if (facts->follow == (origin_eq(&rules->hub, &to) ? FETCH_FOLLOW_OTHERS : FETCH_FOLLOW_SAME_ORIGIN))
+		return 0;
+	if (!is_allowed(rules, &to))
+		return -EACCES;
 	if (facts->hop >= REDIRECT_HOPS_MAX)
 		return -ELOOP;
 	*ret_origin = to;

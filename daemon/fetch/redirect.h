@@ -5,8 +5,8 @@
  * Followed  301 302 303 307 308 with a Location, for GET and HEAD; 307 and 308 also for other methods without a
  *           body. Everything else that looks like a redirect is the final answer: a streamed body cannot be
  *           sent twice.
- * Where to  the Hub's own origin; a listed host; with a Hub at a loopback or private address, that address on any
- *           port. Never from https to http, never another scheme.
+ * Where to  the asked origin (the Hub, or its viewer; here: the hub); a listed host; with a Hub at a loopback or
+ *           private address, that address on any port. Never from https to http, never another scheme.
  * Listed    "*.name" stands for names that others make: only the scheme's own port. "name": any port.
  *           "name:8443": that port.
  */

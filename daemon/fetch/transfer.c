@@ -43,10 +43,10 @@ struct transfer *transfer_unref(struct transfer *t)
 	return NULL;
 }
 
-/* A token is sent to the Hub's exact origin, and not any more once the road went through another. */
-bool transfer_is_hub_hop(const struct transfer *t)
+/* A token is sent to the exact origin that was asked, and not any more once the road went through another. */
+bool transfer_is_home_hop(const struct transfer *t)
 {
-	return !t->has_left_hub && origin_eq(&t->origin, &t->fetch->rules.hub);
+	return !t->has_left_home && origin_eq(&t->origin, &t->home->rules.hub);
 }
 
 /* --- begin and end -------------------------------------------------------------------------------------- */
@@ -79,6 +79,8 @@ static int check_request(const struct transfer *t)
 {
 	if (atomic_load(&t->is_cancelled))
 		return -ECANCELED;
+	if (!t->home->url)
+		return -EDESTADDRREQ;
 	if (t->fetch->is_offline)
 		return -EHOSTUNREACH;
 	if (!method_is_known(t->method) ||
@@ -87,19 +89,73 @@ static int check_request(const struct transfer *t)
 	return 0;
 }
 
-static int ask_breaker(struct transfer *t)
-{
-	enum breaker_pass pass = breaker_ask(&t->fetch->breaker, t->fetch->now);
+/* --- the governor ---------------------------------------------------------------------------------------- */
 
-	t->is_breaker_probe = pass == BREAKER_PROBE;
-	return pass == BREAKER_STOP ? -EHOSTUNREACH : 0;
+static struct principal principal_of_hop(const struct transfer *t)
+{
+	static const struct principal anonymous;
+
+	return transfer_is_home_hop(t) ? t->principal : anonymous;
 }
+
+/* Each hop counts upstream, so each hop asks. */
+static int ask_governor(struct transfer *t)
+{
+	struct fetch *f = t->fetch;
+	struct principal who = principal_of_hop(t);
+	enum rate_pass pass;
+	struct origin origin;
+	uint64_t wait_ms;
+	struct str target;
+
+	if (!origin_eq(&t->origin, &t->home->rules.hub) ||
+	    origin_parse(buf_str(&t->url), &origin, &target) < 0)
+		return 0;
+	t->bucket = t->home->which == FETCH_VIEWER ? RATE_VIEWER : policy_rate_bucket(target);
+	if (t->is_own)
+		return 0;
+	lock_take(&f->lock);
+	pass = governor_ask(&f->governor, &who, t->bucket, f->now, t->is_background, &wait_ms);
+	lock_drop(&f->lock);
+	t->is_rate_try = pass == RATE_TRY;
+	return pass == RATE_STOP ? -EBUSY : 0;
+}
+
+void transfer_tell_governor(struct transfer *t)
+{
+	struct fetch *f = t->fetch;
+	struct principal who = principal_of_hop(t);
+
+	lock_take(&f->lock);
+	governor_told(&f->governor, &who, t->bucket, t->head.status, &t->head.headers, f->now,
+		      clock_wall_s(f->clock), t->is_rate_try);
+	lock_drop(&f->lock);
+	t->is_rate_try = false;
+}
+
+static void leave_governor(struct transfer *t)
+{
+	struct principal who = principal_of_hop(t);
+
+	if (!t->is_rate_try)
+		return;
+	lock_take(&t->fetch->lock);
+	governor_unsure(&t->fetch->governor, &who, t->bucket);
+	lock_drop(&t->fetch->lock);
+	t->is_rate_try = false;
+}
+
+/* --- hops ------------------------------------------------------------------------------------------------ */
 
 static int start_hop(struct transfer *t)
 {
+	int r = ask_governor(t);
+
+	if (r < 0)
+		return r;
 	head_done(&t->head);
 	head_init(&t->head);
-	t->has_next = false;
+	t->has_next = t->has_head = false;
 	t->is_connected = false;
 	t->sockets_opened = t->sockets_refused = 0;
 	t->drained_bytes = 0;
@@ -114,16 +170,16 @@ void transfer_begin(struct transfer *t)
 	list_add_tail(&t->fetch->active, &t->node);
 	t->is_active = true;
 	t->since_mono_ms = t->began_mono_ms = t->fetch->now;
-	t->origin = t->fetch->rules.hub;
+	t->origin = t->home->rules.hub;
 	t->is_body_sent = !t->has_body || t->body_bytes == 0;
 	buf_init(&t->url, URL_BYTES_MAX);
 	buf_init(&t->next_url, URL_BYTES_MAX);
-	(void)buf_append_str(&t->url, str_from(t->fetch->hub_url));
+	(void)buf_append_str(&t->url, str_from(t->home->url));
 	r = buf_append(&t->url, t->first_target, t->first_target_len);
 	if (r == 0)
 		r = check_request(t);
-	if (r == 0)
-		r = ask_breaker(t);
+	if (r == 0 && !t->is_own && !breaker_lets(&t->home->breaker))
+		r = -EHOSTUNREACH;
 	if (r == 0)
 		r = start_hop(t);
 	if (r < 0)
@@ -134,8 +190,7 @@ void transfer_end(struct transfer *t, int error)
 {
 	assert(t->is_active && !t->is_done);
 	easy_end_hop(t);
-	if (t->is_breaker_probe)
-		breaker_unsure(&t->fetch->breaker);
+	leave_governor(t);
 	t->is_active = false;
 	t->is_done = true;
 	list_remove(&t->node);
@@ -150,7 +205,8 @@ void transfer_continue(struct transfer *t)
 	if (!t->is_active || !t->easy || !(t->is_paused_down || t->is_paused_up))
 		return;
 	t->is_paused_down = t->is_paused_up = false;
-	t->since_mono_ms = t->fetch->now;
+	t->since_mono_ms = t->pace_mono_ms = t->fetch->now;
+	t->pace_bytes = t->received_bytes;
 	easy_continue(t);
 }
 
@@ -179,7 +235,7 @@ static int why_no_answer(struct transfer *t, CURLcode code)
 	return r;
 }
 
-/* Nothing came: counts for metrics, and for the breaker when the Hub itself could not be reached. */
+/* Nothing came: counts for metrics, and for the breaker when the asked origin itself could not be reached. */
 static void note_failure(struct transfer *t, int r)
 {
 	bool is_transport = r == -EHOSTUNREACH || (r == -ETIMEDOUT && !t->is_connected);
@@ -187,16 +243,19 @@ static void note_failure(struct transfer *t, int r)
 	if (t->head.is_complete)
 		return;
 	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_REQUESTS, metric_code(0), 0, 0, 1);
-	if (!is_transport || !origin_eq(&t->origin, &t->fetch->rules.hub))
+	if (t->is_own || !origin_eq(&t->origin, &t->home->rules.hub))
 		return;
-	fetch_note_hub(t->fetch, r, t->is_breaker_probe);
-	t->is_breaker_probe = false;
+	if (is_transport)
+		health_note_failure(t->home, r);
+	else if (r == -ETIMEDOUT && t->is_read)
+		health_note_silence(t->home);
 }
 
 static int next_hop(struct transfer *t)
 {
+	leave_governor(t);
 	if (!origin_eq(&t->origin, &t->next_origin))
-		t->has_left_hub = true;
+		t->has_left_home = true;
 	t->origin = t->next_origin;
 	t->hop++;
 	buf_reset(&t->url);
@@ -232,6 +291,36 @@ static uint64_t patience_ms(const struct transfer *t)
 	return t->first_byte_timeout_ms;
 }
 
+/* A read that hears nothing from the asked origin for so long makes it worth a question (E09: 9 s in all). */
+#define DOUBT_MS 4000
+
+static void doubt_silence(struct transfer *t)
+{
+	if (t->has_doubted || t->is_own || !t->is_read || t->has_head || !transfer_is_home_hop(t) ||
+	    t->fetch->now - t->since_mono_ms < DOUBT_MS || (!t->is_connected && !t->sockets_opened))
+		return;
+	t->has_doubted = true;
+	health_note_silence(t->home);
+}
+
+#define PACE_MS 30000
+#define PACE_REST_BYTES (1u << 20)
+
+/* U12: bytes come, but so few that another connection is likely to do better. */
+static bool is_crawling(struct transfer *t)
+{
+	uint64_t now = t->fetch->now, ran_ms = now - t->pace_mono_ms,
+		 came = t->received_bytes - t->pace_bytes;
+
+	if (!t->min_bytes_per_s || !t->is_final || t->is_paused_down || ran_ms < PACE_MS)
+		return false;
+	t->pace_mono_ms = now;
+	t->pace_bytes = t->received_bytes;
+	if (t->content_length >= 0 && (uint64_t)t->content_length - t->received_bytes <= PACE_REST_BYTES)
+		return false;
+	return came < t->min_bytes_per_s * (ran_ms / 1000);
+}
+
 void transfer_check_deadlines(struct transfer *t)
 {
 	bool waits_for_us = t->is_final ? t->is_paused_down : t->is_paused_up;
@@ -240,9 +329,10 @@ void transfer_check_deadlines(struct transfer *t)
 
 	if (!waits_for_us && now - t->since_mono_ms >= patience_ms(t))
 		is_late = true;
-	if (!is_late)
+	doubt_silence(t);
+	if (!is_late && !is_crawling(t))
 		return;
-	/* without a socket it was still in libcurl's queue: that says nothing about the Hub */
-	note_failure(t, t->sockets_opened ? -ETIMEDOUT : -ECANCELED);
+	/* without a connection it was still in libcurl's queue: that says nothing about upstream */
+	note_failure(t, t->sockets_opened || t->is_connected ? -ETIMEDOUT : -ECANCELED);
 	transfer_end(t, -ETIMEDOUT);
 }

@@ -161,6 +161,13 @@ static int stage(struct segment *s, const unsigned char *bytes, size_t len)
 
 /* --- the head --------------------------------------------------------------------------------------------------- */
 
+/* When the governor lets us ask again, which may be a little later than upstream said. */
+static int64_t rate_limit_ms(const struct segment *s)
+{
+	return (int64_t)fetch_busy_ms(s->flight->all->opts.fetch, FETCH_HUB, str_from(s->source->target),
+				      s->source->token);
+}
+
 static int refuse(struct segment *s, const struct fetch_head *head, int verdict)
 {
 	struct str after = headers_get(head->headers, STR("Retry-After"));
@@ -170,6 +177,8 @@ static int refuse(struct segment *s, const struct fetch_head *head, int verdict)
 	if (after.ptr)
 		s->retry_after_ms =
 			retry_after_ms(after, clock_wall_s(s->flight->all->opts.clock), RETRY_AFTER_MS_CAP);
+	if (s->status == 429 && head->is_hub_origin && rate_limit_ms(s) > s->retry_after_ms)
+		s->retry_after_ms = rate_limit_ms(s);
 	return verdict == -EAGAIN ? -EREMOTEIO : verdict;
 }
 
@@ -355,8 +364,7 @@ static void note_rate_limit(struct segment *s)
 {
 	s->status = 429;
 	s->is_hub_hop = true;
-	s->retry_after_ms = (int64_t)fetch_busy_ms(s->flight->all->opts.fetch, FETCH_HUB, str_from(s->source->target),
-						   s->source->token);
+	s->retry_after_ms = rate_limit_ms(s);
 }
 
 static void on_done(void *ctx, int error)

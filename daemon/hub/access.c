@@ -44,6 +44,16 @@ enum door hub_door(struct hub *h, struct request *q, struct str repo, enum acces
 	return DOOR_CLOSED;
 }
 
+bool hub_is_down(const struct hub *h, const struct request *q)
+{
+	return q->ask_count == 0 && fetch_is_down(h->opts.fetch);
+}
+
+int proof_error(const struct answer *a)
+{
+	return a->error == -EBUSY ? 0 : a->error;
+}
+
 bool is_commit(struct str revision)
 {
 	return revision.len == COMMIT_HEX && str_is_lower_hex(revision);

@@ -181,16 +181,24 @@ static int fail(struct hub *h, struct request *q, const struct hub_file *file, i
 	return 0;
 }
 
+/* Why upstream cannot be asked for them just now; 0: it can. */
+static int why_no_bytes(struct hub *h, struct request *q, const struct hub_file *file)
+{
+	if (fetch_is_down(h->opts.fetch))
+		return -EHOSTUNREACH;
+	q->busy_ms = fetch_busy_ms(h->opts.fetch, FETCH_HUB, file->target, q->subject.token);
+	return q->busy_ms ? -EBUSY : 0;
+}
+
 static int answer_head(struct hub *h, struct request *q, const struct hub_file *file, bool is_stored,
 		       struct reply *r)
 {
-	SCOPED_BUF key;
-
 	/* a HEAD is a promise: it must fail too when the GET after it would (hub-protocol 3.5) */
-	if (!is_stored && file->content.size > 0 && fetch_is_down(h->opts.fetch)) {
-		buf_init(&key, 0);
-		return fail(h, q, file, -EHOSTUNREACH, r);
-	}
+	int error = is_stored || file->content.size == 0 ? 0 : why_no_bytes(h, q, file);
+	SCOPED_BUF key = { 0 };
+
+	if (error < 0)
+		return fail(h, q, file, error, r);
 	/* also of what is stored: it may be evicted or found damaged before the GET comes */
 	promise_key(file, &key);
 	pins_put(&h->promises, buf_str(&key), STR(""), clock_mono_ms(h->opts.clock));
@@ -329,9 +337,11 @@ static int answer_missing(struct hub *h, struct request *q, const struct hub_fil
 	case -ENOSPC:
 		reader_free(TAKE_PTR(q->reader));
 		return stream_without_keeping(h, q, file, status, range, r);
+	case -EBUSY:
+		q->busy_ms = fetch_busy_ms(h->opts.fetch, FETCH_HUB, file->target, q->subject.token);
+		return fail(h, q, file, -EBUSY, r);
 	case -EACCES:
 	case -ENOENT:
-	case -EBUSY:
 		return q->reader ? upstream_refused(h, q, file, r) : fail(h, q, file, joined, r);
 	default:
 		return fail(h, q, file, joined, r);

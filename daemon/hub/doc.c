@@ -8,83 +8,11 @@
  */
 #include "hub/priv.h"
 
+#include <errno.h>
 #include "common/alloc.h"
 #include "common/hash.h"
-#include <errno.h>
 
 #define KEY_MAX 4096
-#define PARAMS_MAX 64
-
-struct param {
-	struct str name, value;
-};
-
-static bool is_boolean_name(struct str name)
-{
-	static const char *const names[] = { "recursive", "blobs",          "full",       "config",
-					     "cardData",  "securityStatus", "include_prs" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (str_eq(name, str_from(names[i])))
-			return true;
-	return false;
-}
-
-/* One spelling for what the Hub takes as the same: True, true and 1. expand is a list or a boolean. */
-static struct str normal_value(struct param p)
-{
-	bool may_be_number = is_boolean_name(p.name);
-
-	if (str_eq_nocase(p.value, STR("true")) || (may_be_number && str_eq(p.value, STR("1"))))
-		return STR("true");
-	if (str_eq_nocase(p.value, STR("false")) || (may_be_number && str_eq(p.value, STR("0"))))
-		return STR("false");
-	return p.value;
-}
-
-static bool is_default(struct param p)
-{
-	return str_eq(p.value, STR("false")) && (is_boolean_name(p.name) || str_eq(p.name, STR("expand")));
-}
-
-/* Sorts by name and keeps the order of equal ones. */
-static void insert_param(struct param *params, size_t count, struct param p)
-{
-	size_t i = count;
-
-	while (i > 0) {
-		size_t n = p.name.len < params[i - 1].name.len ? p.name.len : params[i - 1].name.len;
-		int order = memcmp(params[i - 1].name.ptr, p.name.ptr, n);
-
-		if (order < 0 || (order == 0 && params[i - 1].name.len <= p.name.len))
-			break;
-		params[i] = params[i - 1];
-		i--;
-	}
-	params[i] = p;
-}
-
-int doc_key(struct buf *out, bool is_pinned, const char *what, struct str revision, struct str path,
-	    struct str query)
-{
-	struct param params[PARAMS_MAX], p;
-	size_t count = 0;
-
-	buf_init(out, KEY_MAX);
-	while (uri_next_param(&query, &p.name, &p.value)) {
-		p.value = normal_value(p);
-		if (p.name.len == 0 || is_default(p))
-			continue;
-		if (count == PARAMS_MAX)
-			return -E2BIG;
-		insert_param(params, count++, p);
-	}
-	buf_appendf(out, "%c:%s/%.*s/%.*s", is_pinned ? 'c' : 'm', what, STR_ARGS(revision), STR_ARGS(path));
-	for (size_t i = 0; i < count; i++)
-		buf_appendf(out, "%c%.*s=%.*s", i ? '&' : '?', STR_ARGS(params[i].name),
-			    STR_ARGS(params[i].value));
-	return buf_error(out);
-}
 
 static enum freshness freshness_of(const struct hub *h, const struct doc_spec *spec, const struct doc *doc,
 				   bool is_down)
@@ -97,12 +25,40 @@ static enum freshness freshness_of(const struct hub *h, const struct doc_spec *s
 							   .upstream_is_down = is_down });
 }
 
-static void set_document_fields(struct hub *h, struct request *q, const struct doc_spec *spec,
-				const struct doc *doc, bool is_fresh, struct reply *r)
+/*
+ * How many items a paged listing has in all (X-Total-Count) travels with its type, as a parameter of our own.
+ */
+#define TOTAL "; x-total-count="
+
+char *doc_type_of(const struct answer *a)
 {
+	struct str type = headers_get(&a->last, STR("Content-Type")),
+		   total = headers_get(&a->last, STR("X-Total-Count"));
+	SCOPED_BUF out;
+	uint64_t count;
+
+	buf_init(&out, 1024);
+	buf_append_str(&out, type);
+	if (parse_u64(total, &count) == 0)
+		buf_appendf(&out, TOTAL "%llu", (unsigned long long)count);
+	return str_dup(buf_error(&out) ? STR("application/json; charset=utf-8") : buf_str(&out));
+}
+
+static void set_type(const char *type, struct reply *r)
+{
+	const char *total = type ? strstr(type, TOTAL) : NULL;
+
+	if (!type)
+		type = "application/json; charset=utf-8";
 	(void)headers_set(&r->headers, STR("Content-Type"),
-			  doc->content_type ? str_from(doc->content_type)
-					    : STR("application/json; charset=utf-8"));
+			  total ? str_from_range(type, total) : str_from(type));
+	if (total)
+		(void)headers_set(&r->headers, STR("X-Total-Count"), str_from(total + strlen(TOTAL)));
+}
+
+void doc_set_fields(struct hub *h, struct request *q, const struct doc *doc, bool is_fresh, struct reply *r)
+{
+	set_type(doc->content_type, r);
 	if (doc->commit[0])
 		(void)headers_addf(&r->headers, "X-Repo-Commit", "%s", doc->commit);
 	if (doc->link_next)
@@ -113,6 +69,36 @@ static void set_document_fields(struct hub *h, struct request *q, const struct d
 	r->age_s = clock_wall_s(h->opts.clock) - doc->fetched_at;
 	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 	q->result = q->used_upstream ? RESULT_MISS : is_fresh ? RESULT_HIT : RESULT_STALE_HIT;
+}
+
+/* The stored text says what upstream is called; what we are called depends on who asks. */
+static int serve_edited(struct hub *h, struct request *q, struct blob *blob, struct reply *r)
+{
+	SCOPED_FREE char *text = xmalloc(blob_size(blob) + 1);
+	SCOPED_BUF out;
+	int error = blob_read(blob, 0, text, blob_size(blob));
+
+	buf_init(&out, 64 * 1024 * 1024);
+	if (error == 0)
+		error = link_edit_urls(h, q, (struct str){ text, blob_size(blob) }, NULL, &out);
+	if (error == 0)
+		reply_text(r, 200, NULL, buf_str(&out));
+	return error;
+}
+
+/* Takes the blob. */
+static int serve_body(struct hub *h, struct request *q, const struct doc_spec *spec, struct blob *blob,
+		      struct reply *r)
+{
+	int error = 0;
+
+	if (spec->has_hub_urls) {
+		error = serve_edited(h, q, blob, r);
+		blob_unref(blob);
+	} else {
+		reply_blob(r, 200, blob, 0, blob_size(blob));
+	}
+	return error;
 }
 
 /* Returns 0 with a reply; -ENODATA it is not held (any more). */
@@ -129,13 +115,14 @@ static int serve_held(struct hub *h, struct request *q, const struct doc_spec *s
 	fresh = freshness_of(h, spec, &doc, is_down);
 	error = need_fresh && fresh != FRESH_USE ? -ENODATA
 						 : store_open_blob(h->opts.store, &doc.body, &blob);
+	if (error == 0)
+		error = serve_body(h, q, spec, blob, r);
 	if (error == 0) {
 		bool in_time = spec->is_pinned ||
 			       clock_wall_s(h->opts.clock) - doc.fetched_at <= (int64_t)(spec->ttl_ms / 1000);
 
 		index_touch_blob(h->opts.index, &doc.body, clock_wall_s(h->opts.clock));
-		reply_blob(r, 200, blob, 0, blob_size(blob));
-		set_document_fields(h, q, spec, &doc, in_time || q->used_upstream, r);
+		doc_set_fields(h, q, &doc, in_time || q->used_upstream, r);
 	}
 	doc_done(&doc);
 	return error < 0 ? -ENODATA : 0;
@@ -159,6 +146,7 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 
 	l->key = str_dup(spec->key);
 	l->teach = spec->teach;
+	l->kept = spec->kept;
 	memcpy(l->commit, spec->commit, COMMIT_TEXT);
 	headers_init(&extra);
 	hub_pass_headers(q, &extra);
@@ -177,16 +165,23 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 }
 
 /* Upstream's answer cannot be kept: give it to this client all the same. */
-static void serve_unkept(const struct answer *a, struct request *q, struct hub *h, struct reply *r)
+static void serve_unkept(struct hub *h, struct request *q, const struct doc_spec *spec,
+			 const struct answer *a, struct reply *r)
 {
 	SCOPED(bytes_unref) struct bytes *bytes = document_bytes(buf_str(&a->body));
-	SCOPED_FREE char *next = link_next_of(h, headers_get(&a->last, STR("Link")));
+	SCOPED_FREE char *next = link_next_of(h, headers_get(&a->last, STR("Link"))), *type = doc_type_of(a);
+	SCOPED_BUF edited;
 
-	if (!bytes) {
+	buf_init(&edited, 64 * 1024 * 1024);
+	if (!bytes || (spec->has_hub_urls && link_edit_urls(h, q, bytes_str(bytes), NULL, &edited) < 0)) {
 		reply_error(r, q, ENDPOINT_API, -EPROTO, STR(""));
 		return;
 	}
-	reply_bytes(r, 200, "application/json; charset=utf-8", bytes);
+	if (spec->has_hub_urls)
+		reply_text(r, 200, NULL, buf_str(&edited));
+	else
+		reply_bytes(r, 200, NULL, bytes);
+	set_type(type, r);
 	if (next)
 		link_set_next(r, q, next);
 	r->cache_status = "fwd=miss";
@@ -198,14 +193,30 @@ static bool is_no_help(const struct answer *a)
 	return a->error != 0 || a->status >= 500 || a->status == 429 || a->learned == -EPROTO;
 }
 
+/* What is held, however old; or a pinned document that says the same. */
+static int serve_any(struct hub *h, struct request *q, const struct doc_spec *spec, struct reply *r)
+{
+	struct doc_spec other = *spec;
+
+	if (serve_held(h, q, spec, true, false, r) == 0)
+		return 0;
+	other.key = spec->stand_in;
+	return other.key.len ? serve_held(h, q, &other, true, false, r) : -ENODATA;
+}
+
+static enum access_level level_of(const struct doc_spec *spec)
+{
+	return spec->level ? spec->level : ACCESS_META;
+}
+
 static int answer_without_upstream(struct hub *h, struct request *q, const struct doc_spec *spec,
 				   const struct answer *a, struct reply *r)
 {
-	enum door door = hub_door(h, q, spec->repo, ACCESS_META, spec->class, a->error, r);
+	enum door door = hub_door(h, q, spec->repo, level_of(spec), spec->class, proof_error(a), r);
 
 	if (door == DOOR_CLOSED)
 		return 0;
-	if (door == DOOR_OPEN && serve_held(h, q, spec, true, false, r) == 0) {
+	if (door == DOOR_OPEN && serve_any(h, q, spec, r) == 0) {
 		r->cache_status = "hit; fwd=stale";
 		q->result = RESULT_STALE_HIT;
 		return 0;
@@ -222,15 +233,67 @@ static int answer_without_upstream(struct hub *h, struct request *q, const struc
 	return 0;
 }
 
+/*
+ * Most answers below /api/ prove that their asker may see metadata. Where more is needed, the Hub has a question that is
+ * about nothing else. Returns 0: look again; -EAGAIN; -ENODATA: it did not help.
+ */
+static int ask_for_files(struct hub *h, struct request *q, const struct hub_route *route,
+			 const struct doc_spec *spec)
+{
+	const struct answer *answer;
+	struct headers extra;
+	SCOPED_BUF target, key;
+	struct question question = { .method = "GET",
+				     .token = q->subject.token,
+				     .headers = &extra,
+				     .follow = FETCH_FOLLOW_SAME_ORIGIN,
+				     .learn = lesson_of_check,
+				     .learn_ctx = lesson_new(h, q, route, spec->repo, ACCESS_FILES),
+				     .free_ctx = lesson_free };
+	int r;
+
+	buf_init(&target, 1024);
+	buf_appendf(&target, "/api/%.*s/auth-check", STR_ARGS(route->repo));
+	question.target = buf_str(&target);
+	buf_init(&key, 2048);
+	buf_append_str(&key, STR("check "));
+	buf_append(&key, q->subject.id, SUBJECT_BYTES);
+	buf_append_str(&key, buf_str(&target));
+	headers_init(&extra);
+	hub_pass_headers(q, &extra);
+	r = request_ask(q, h->opts.asks, buf_str(&key), &question, &answer);
+	headers_done(&extra);
+	if (r < 0)
+		return r == -EAGAIN ? r : -ENODATA;
+	return answer->error || answer->status != 200 ? -ENODATA : 0;
+}
+
+/* DOOR_OPEN, DOOR_ASK or DOOR_CLOSED as hub_door(); -EAGAIN. */
+static int open_door(struct hub *h, struct request *q, const struct hub_route *route,
+		     const struct doc_spec *spec, struct reply *r)
+{
+	int upstream_error = hub_is_down(h, q) ? -EHOSTUNREACH : 0, error;
+	enum door door = hub_door(h, q, spec->repo, level_of(spec), spec->class, upstream_error, r);
+
+	if (door != DOOR_ASK || level_of(spec) != ACCESS_FILES)
+		return door;
+	error = ask_for_files(h, q, route, spec);
+	if (error == -EAGAIN)
+		return -EAGAIN;
+	/* a yes is the proof for this request, however short its life */
+	return error == 0 ? DOOR_OPEN
+			  : hub_door(h, q, spec->repo, level_of(spec), spec->class, upstream_error, r);
+}
+
 int hub_serve_document(struct hub *h, struct request *q, const struct hub_route *route,
 		       const struct doc_spec *spec, struct reply *r)
 {
-	bool is_down = fetch_is_down(h->opts.fetch);
-	enum door door = hub_door(h, q, spec->repo, ACCESS_META, spec->class,
-				  is_down ? -EHOSTUNREACH : 0, r);
+	bool is_down = hub_is_down(h, q);
+	int door = open_door(h, q, route, spec, r), error;
 	const struct answer *answer;
-	int error;
 
+	if (door == -EAGAIN)
+		return -EAGAIN;
 	if (door == DOOR_CLOSED)
 		return 0;
 	if (door == DOOR_OPEN && serve_held(h, q, spec, is_down, true, r) == 0)
@@ -249,37 +312,55 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 		return 0;
 	}
 	if (answer->learned != 0 || serve_held(h, q, spec, true, false, r) < 0)
-		serve_unkept(answer, q, h, r);
+		serve_unkept(h, q, spec, answer, r);
 	return 0;
+}
+
+/* A name that moves: when it was last looked at counts, unless nobody can be asked. */
+static bool find_name(struct hub *h, const struct hub_route *route, struct str repo, bool is_down,
+		      char ret_commit[COMMIT_TEXT])
+{
+	struct freshness_facts facts = { .now = clock_wall_s(h->opts.clock),
+					 .ttl_ms = h->name_ttl_ms,
+					 .upstream_is_down = is_down };
+
+	facts.is_held =
+		index_find_name(h->opts.index, repo, route->revision, ret_commit, &facts.checked_at) == 0;
+	if (facts.is_held)
+		return policy_freshness(&facts) == FRESH_USE;
+	return is_down && index_find_commit(h->opts.index, repo, route->revision, ret_commit) == 0;
 }
 
 int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
 		  char ret_commit[COMMIT_TEXT], struct reply *r)
 {
-	bool is_down = fetch_is_down(h->opts.fetch);
-	struct freshness_facts facts = { .now = clock_wall_s(h->opts.clock),
-					 .ttl_ms = h->name_ttl_ms,
-					 .upstream_is_down = is_down };
+	SCOPED_BUF canonical;
 	int error;
 
+	buf_init(&canonical, 0);
 	if (is_commit(route->revision)) {
 		memcpy(ret_commit, route->revision.ptr, COMMIT_HEX);
 		ret_commit[COMMIT_HEX] = 0;
 		return 0;
 	}
-	facts.is_held =
-		index_find_name(h->opts.index, repo, route->revision, ret_commit, &facts.checked_at) == 0;
-	if (facts.is_held && policy_freshness(&facts) == FRESH_USE)
+	if (find_name(h, route, repo, fetch_is_down(h->opts.fetch), ret_commit))
 		return 0;
 	error = hub_serve_info(h, q, route, h->name_ttl_ms, STR(""), r);
 	if (error == -EAGAIN)
 		return -EAGAIN;
-	/* the document itself is not wanted, only what it taught */
-	if (r->status == 200 &&
-	    index_find_name(h->opts.index, repo, route->revision, ret_commit, NULL) == 0) {
+	/* the document itself is not wanted, only what it taught; or, when upstream was no help, what was known before.
+	 * Who may see what follows from it, the door decides. */
+	if (r->status != 200 && q->result != RESULT_OFFLINE_MISS)
+		return 1;
+	if (find_name(h, route, hub_canonical(h, route, &canonical), true, ret_commit)) {
 		reply_done(r);
 		reply_init(r);
 		return 0;
+	}
+	if (r->status == 200) {
+		reply_done(r);
+		reply_init(r);
+		reply_error(r, q, ENDPOINT_API, -EPROTO, route->revision);
 	}
 	return 1;
 }

@@ -6,7 +6,8 @@
  * A write that upstream accepted makes the cache forget what it believed about the repo's names, before the
  * client hears of it
  * (read your own writes, hub-protocol 8.2 rule 3). Xet is taken out of what passes, Hub URLs in Link and
- * Location become ours.
+ * Location become ours. A redirect to another path of the Hub goes to the client, who comes back with it: what is a file
+ * there is then kept like any other. One to a storage host is followed here, since clients must not see those.
  */
 #include "hub/priv.h"
 
@@ -61,15 +62,16 @@ static void pass_request_fields(const struct request *q, struct headers *to)
 	(void)headers_set(to, STR("X-Request-Id"), str_from(q->id));
 }
 
-static int start(struct hub *h, struct request *q)
+static int start(struct hub *h, struct request *q, enum fetch_origin to)
 {
 	struct headers extra;
 	bool has_body = q->body_kind == BODY_STREAM && q->body_bytes != 0;
 	struct relay_query query = { .method = q->method,
+				     .origin = to,
 				     .target = str_from(q->target),
 				     .headers = &extra,
 				     .token = q->subject.token,
-				     .follow = is_write(q) ? FETCH_FOLLOW_NONE : FETCH_FOLLOW_ALLOWED,
+				     .follow = is_write(q) ? FETCH_FOLLOW_NONE : FETCH_FOLLOW_OTHERS,
 				     .has_body = has_body,
 				     .body_bytes = q->body_bytes };
 	int r;
@@ -111,7 +113,8 @@ static void forget_names(struct hub *h, const struct hub_route *route)
 		    &(struct fact){ .kind = FACT_FORGET, .repo = repo, .at = clock_wall_s(h->opts.clock) });
 }
 
-int hub_forward(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+int hub_forward_to(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
+		   struct reply *r)
 {
 	const struct headers *upstream;
 	int64_t content_length;
@@ -124,7 +127,7 @@ int hub_forward(struct hub *h, struct request *q, const struct hub_route *route,
 			     "malformed Authorization field: one Bearer or Basic token is expected");
 		return 0;
 	}
-	error = q->relay ? 0 : fetch_is_down(h->opts.fetch) ? -EHOSTUNREACH : start(h, q);
+	error = q->relay ? 0 : fetch_origin_is_down(h->opts.fetch, to) ? -EHOSTUNREACH : start(h, q, to);
 	if (error < 0) {
 		q->result = RESULT_OFFLINE_MISS;
 		reply_error(r, q, ENDPOINT_API, error, STR(""));
@@ -135,6 +138,7 @@ int hub_forward(struct hub *h, struct request *q, const struct hub_route *route,
 			return -EAGAIN;
 	if (error < 0) {
 		relay_free(TAKE_PTR(q->relay));
+		q->busy_ms = fetch_busy_ms(h->opts.fetch, to, str_from(q->target), q->subject.token);
 		reply_error(r, q, ENDPOINT_API, error == -EACCES ? -EPERM : error, STR(""));
 		return 0;
 	}
@@ -145,4 +149,9 @@ int hub_forward(struct hub *h, struct request *q, const struct hub_route *route,
 	r->cache_status = is_write(q) ? "fwd=method" : "fwd=bypass";
 	q->result = RESULT_BYPASS;
 	return 0;
+}
+
+int hub_forward(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+{
+	return hub_forward_to(h, q, FETCH_HUB, route, r);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub - the room's state: what it was given, and three small memories.
+ * hub - the room's state: what it was given, and its small memories.
  */
 #include "hub/priv.h"
 
@@ -13,7 +13,7 @@ struct hub *hub_new(const struct hub_opts *opts)
 	h->opts = *opts;
 	pins_init(&h->names);
 	pins_init(&h->promises);
-	pins_init(&h->chains);
+	layouts_init(&h->layouts);
 	return h;
 }
 
@@ -29,6 +29,6 @@ void hub_free(struct hub *h)
 		return;
 	pins_done(&h->names);
 	pins_done(&h->promises);
-	pins_done(&h->chains);
+	layouts_done(&h->layouts);
 	free(h);
 }

@@ -56,6 +56,13 @@ int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *rout
 int hub_revision_info(struct hub *h, struct request *q, const struct hub_route *route,
 		      struct reply *r); /* /api/T/{id}/revision/{rev} */
 int hub_tree(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_treesize(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_commits(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* What the Hub makes out of a dataset. */
+int hub_parquet(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_croissant(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* Forwarded; addresses in the small answer become ours. */
+int hub_written(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_refs(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_whoami(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
@@ -64,6 +71,8 @@ int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *rout
 int hub_xet_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_preflight(struct hub *h, struct request *q, const struct hub_route *route,
 		  struct reply *r); /* OPTIONS */
+/* A request to the dataset viewer's host: passed on to hub.viewer-url. */
+int hub_viewer(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 /* Everything else under a known prefix: streamed through, nothing kept; a write (2xx) makes the cache
  * forget the repo's names. */
 int hub_forward(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);

@@ -8,9 +8,9 @@
  */
 #include "hub/priv.h"
 
+#include <errno.h>
 #include "common/alloc.h"
 #include "common/json.h"
-#include <errno.h>
 
 /* An anonymous answer that says "neither private, gated nor disabled" opens the files to everybody
  * (hub-protocol 4.3 rule 2). */
@@ -63,18 +63,64 @@ static int teach_info(struct lesson *l, const struct answer *a, const struct jso
 	return 0;
 }
 
+/* "c:revision/<commit>?<the query of key>" */
+static int pinned_key(struct str key, struct str commit, struct buf *out)
+{
+	struct str path, query;
+
+	uri_split_target(key, &path, &query);
+	return doc_key(out, true, "revision", commit, STR(""), query);
+}
+
+/* What a branch says is what its commit says: who asks for the commit later need not ask upstream again. */
+static void keep_pinned(struct lesson *l, const struct answer *a, const struct doc *doc)
+{
+	struct doc held = { 0 };
+	SCOPED_BUF key = { 0 };
+
+	if (!l->commit[0] || str_starts_with(str_from(l->key), STR("c:")) ||
+	    pinned_key(str_from(l->key), str_from(l->commit), &key) < 0)
+		return;
+	if (index_find_doc(l->hub->opts.index, str_from(l->repo), buf_str(&key), &held) < 0)
+		index_learn(l->hub->opts.index, &(struct fact){ .kind = FACT_DOC,
+								.repo = str_from(l->repo),
+								.path = buf_str(&key),
+								.at = a->asked_at,
+								.doc = doc });
+	doc_done(&held);
+}
+
+/* The key of what is known about the commit that a name is taken for. *out is initialised here; empty: none. */
+static struct str stand_in_of(struct hub *h, const struct doc_spec *spec, struct str revision,
+			      struct buf *out)
+{
+	char commit[COMMIT_TEXT];
+
+	buf_init(out, 0);
+	if (spec->is_pinned)
+		return STR("");
+	if (index_find_name(h->opts.index, spec->repo, revision.len ? revision : STR("main"), commit, NULL) <
+		    0 &&
+	    index_find_commit(h->opts.index, spec->repo, revision, commit) < 0)
+		return STR("");
+	return pinned_key(spec->key, str_from(commit), out) < 0 ? STR("") : buf_str(out);
+}
+
 int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
 		   struct str query, struct reply *r)
 {
-	SCOPED_BUF canonical, key, target;
-	struct doc_spec spec = {
-		.class = ENDPOINT_API, .method = "GET", .ttl_ms = ttl_ms, .teach = teach_info
-	};
+	SCOPED_BUF canonical, key, target, stand_in;
+	struct doc_spec spec = { .class = ENDPOINT_API,
+				 .method = "GET",
+				 .ttl_ms = ttl_ms,
+				 .teach = teach_info,
+				 .kept = keep_pinned };
 	bool has_revision = route->revision.len > 0;
 
 	hub_note(q, route);
 	spec.repo = hub_canonical(h, route, &canonical);
 	spec.is_pinned = is_commit(route->revision);
+	buf_init(&stand_in, 0);
 	buf_init(&target, 16384);
 	buf_appendf(&target, "/api/%.*s", STR_ARGS(route->repo));
 	if (has_revision) {
@@ -91,6 +137,7 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 	}
 	spec.key = buf_str(&key);
 	spec.target = buf_str(&target);
+	spec.stand_in = stand_in_of(h, &spec, route->revision, &stand_in);
 	if (spec.is_pinned)
 		memcpy(spec.commit, route->revision.ptr, COMMIT_HEX);
 	return hub_serve_document(h, q, route, &spec, r);

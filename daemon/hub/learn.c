@@ -8,10 +8,10 @@
  */
 #include "hub/priv.h"
 
+#include <errno.h>
 #include "common/alloc.h"
 #include "common/http/etag.h"
 #include "common/json.h"
-#include <errno.h>
 
 struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route,
 			  struct str repo, enum access_level proves)
@@ -176,7 +176,8 @@ int lesson_of_resolve(void *ctx, const struct answer *a)
  * Does an LFS entry contradict itself (hub-protocol C06)? Its git id is that of the pointer, whose text follows from digest and
  * size. A pointer of another length was written by other rules and says nothing.
  */
-static bool contradicts_itself(const struct json *item, const struct json *lfs, const struct content_id *content)
+static bool contradicts_itself(const struct json *item, const struct json *lfs,
+			       const struct content_id *content)
 {
 	struct str oid = json_string(json_get(item, "oid"));
 	char id[POINTER_ID_TEXT];
@@ -184,13 +185,14 @@ static bool contradicts_itself(const struct json *item, const struct json *lfs, 
 	SCOPED_BUF text;
 
 	pointer_text(content, &text, id);
-	if (oid.len == 0 || (json_u64(json_get(lfs, "pointerSize"), &pointer_bytes) == 0 && pointer_bytes != buf_str(&text).len))
+	if (oid.len == 0 || (json_u64(json_get(lfs, "pointerSize"), &pointer_bytes) == 0 &&
+			     pointer_bytes != buf_str(&text).len))
 		return false;
 	return !str_eq(oid, str_from(id));
 }
 
-static int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], const struct json *item,
-		    int64_t at)
+static int learn_tree_item(struct hub *h, struct str repo, const char commit[COMMIT_TEXT],
+			   const struct json *item, int64_t at)
 {
 	struct str type = json_string(json_get(item, "type")), path = json_string(json_get(item, "path"));
 	const struct json *lfs = json_get(item, "lfs");
@@ -230,12 +232,13 @@ int learn_tree_items(struct lesson *l, const struct answer *a, const struct json
 struct bytes *document_bytes(struct str text)
 {
 	static const char *const stripped[] = { "xetHash" };
+	static const struct json_swap swapped = { "xetEnabled", "true", "false" };
 	SCOPED_BUF out;
 	size_t len;
 	char *data;
 
-	buf_init(&out, text.len + 1);
-	if (json_strip_members(text, stripped, 1, &out) < 0)
+	buf_init(&out, text.len + text.len / 8 + 1); /* false is longer than true */
+	if (json_edit_members(text, stripped, 1, &swapped, 1, &out) < 0)
 		return NULL;
 	data = buf_take(&out, &len);
 	return data ? bytes_new_take(data, len) : bytes_new_copy(STR(""));
@@ -256,7 +259,7 @@ static int keep_document(struct lesson *l, const struct answer *a, struct doc *d
 	doc->body_size = meta.size;
 	doc->fetched_at = a->asked_at;
 	memcpy(doc->commit, l->commit, COMMIT_TEXT);
-	doc->content_type = str_dup(headers_get(&a->last, STR("Content-Type")));
+	doc->content_type = doc_type_of(a);
 	index_learn(l->hub->opts.index, &(struct fact){ .kind = FACT_DOC,
 							.repo = str_from(l->repo),
 							.path = str_from(l->key),
@@ -265,9 +268,25 @@ static int keep_document(struct lesson *l, const struct answer *a, struct doc *d
 	return 0;
 }
 
+int lesson_of_check(void *ctx, const struct answer *a)
+{
+	struct lesson *l = ctx;
+
+	if (a->error)
+		return a->error;
+	follow_alias(l, a);
+	/* who may read is told by a plain yes, or by a refusal: not by some page that says something else */
+	if (a->status == 200 || a->status == 401 || a->status == 403 || a->status == 404 || a->status == 451)
+		tell_auth(l, a);
+	return 0;
+}
+
 static bool is_json(const struct answer *a)
 {
-	return str_starts_with(headers_get(&a->last, STR("Content-Type")), STR("application/json"));
+	struct str type = headers_get(&a->last, STR("Content-Type"));
+
+	return str_starts_with(type, STR("application/json")) ||
+	       str_starts_with(type, STR("application/ld+json"));
 }
 
 int lesson_of_document(void *ctx, const struct answer *a)
@@ -290,6 +309,8 @@ int lesson_of_document(void *ctx, const struct answer *a)
 	r = l->teach ? l->teach(l, a, json, &doc) : 0;
 	if (r == 0)
 		r = keep_document(l, a, &doc);
+	if (r == 0 && l->kept)
+		l->kept(l, a, &doc);
 	if (r == 0 || r == -ENOSPC || r == -EIO)
 		tell_auth(l, a);
 	doc_done(&doc);

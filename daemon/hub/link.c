@@ -5,8 +5,8 @@
  */
 #include "hub/priv.h"
 
-#include "common/alloc.h"
 #include <errno.h>
+#include "common/alloc.h"
 
 /* The Hub writes its public name into links even when it is reached by another. */
 static bool is_hub_origin(const struct hub *h, const struct origin *o)
@@ -97,6 +97,46 @@ void link_set_next(struct reply *r, const struct request *q, const char *target)
 		(void)headers_set(&r->headers, STR("Link"), buf_str(&value));
 }
 
+struct url_edit {
+	const struct hub *hub;
+	const struct request *request;
+	const char *const *members;
+};
+
+static bool is_member(const char *const *members, struct str name)
+{
+	if (!members)
+		return true;
+	for (; *members; members++)
+		if (str_eq(name, str_from(*members)))
+			return true;
+	return false;
+}
+
+/* Whole addresses only: a text that begins with one has blanks or line ends behind it, and is no URL. */
+static bool edit_url(void *ctx, struct str member, struct str value, struct buf *out)
+{
+	const struct url_edit *e = ctx;
+	struct str target;
+
+	if (!is_member(e->members, member) || value.len == 0 || value.ptr[0] == '/')
+		return false;
+	target = hub_target_of(e->hub, value);
+	if (!target.ptr)
+		return false;
+	buf_append_str(out, str_from(e->request->base));
+	buf_append_str(out, target);
+	return true;
+}
+
+int link_edit_urls(const struct hub *h, const struct request *q, struct str text, const char *const *members,
+		   struct buf *out)
+{
+	struct url_edit e = { .hub = h, .request = q, .members = members };
+
+	return json_edit_strings(text, edit_url, &e, out);
+}
+
 static bool is_kind(struct str s)
 {
 	return str_eq(s, STR("models")) || str_eq(s, STR("datasets")) || str_eq(s, STR("spaces")) ||
@@ -105,8 +145,9 @@ static bool is_kind(struct str s)
 
 static bool is_verb(struct str s)
 {
-	static const char *const verbs[] = { "resolve", "raw",        "tree",    "revision",
-					     "refs",    "paths-info", "commits", "blob" };
+	static const char *const verbs[] = { "resolve",  "raw",        "tree",     "revision",
+					     "refs",     "paths-info", "commits",  "blob",
+					     "treesize", "parquet",    "croissant" };
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (str_eq(s, str_from(verbs[i])))

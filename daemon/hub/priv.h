@@ -4,7 +4,9 @@
  *
  * Glossary  door     access.c: may this subject read? Nothing below it runs without its yes.
  *           name     a revision and the commit it stands for; resolve.c and doc.c turn one into the other.
- *           document an API answer that is kept; doc.c knows when, info/tree/refs/paths_info what it teaches.
+ *           document an API answer that is kept; doc.c knows when, info/tree/refs/paths_info/dataset what it teaches.
+ *           whole    the text of all entries of a commit, joined from the pages of its tree (chain.c, whole.c).
+ *           layout   where the items of a whole tree lie in its text (layout.c).
  *           lesson   what a work thread does once with an answer: check, learn facts, keep the document.
  */
 #pragma once
@@ -14,6 +16,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "hub/hub.h"
+#include <stdatomic.h>
 
 /* How long a HEAD's word about a branch, and about a file we do not hold yet, is kept to the same client. */
 #define PIN_MS 60000
@@ -25,12 +28,18 @@ struct pins {
 	struct list oldest; /* guarded by lock */
 };
 
+struct layouts {
+	struct lock lock;
+	struct list latest; /* guarded by lock */
+	size_t count, items; /* guarded by lock */
+};
+
 struct hub {
 	struct hub_opts opts;
 	_Atomic uint64_t name_ttl_ms, doc_ttl_ms;
 	struct pins names;    /* client, subject, repo, revision -> commit */
 	struct pins promises; /* content id -> "" : announced by HEAD while not yet held */
-	struct pins chains;   /* document keys of tree pages whose predecessors are all known */
+	struct layouts layouts;
 };
 
 /* --- pin.c: small memories with an end --- */
@@ -50,6 +59,13 @@ enum door {
 /* upstream_error: 0 when upstream can be asked for a proof, else why it cannot: what a client without one is told. */
 enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,
 		   enum endpoint_class class, int upstream_error, struct reply *r);
+/* Is it known before asking that upstream cannot be asked? Once asked, what this request heard itself is what counts. */
+bool hub_is_down(const struct hub *h, const struct request *q);
+/*
+ * Why there is no proof, of an answer. A rate limit is no outage: whoever uses it up must not get more than what is proved already,
+ * so it counts like any other answer that proves nothing.
+ */
+int proof_error(const struct answer *a);
 bool is_commit(struct str revision);
 /* Fields of the client that upstream may see: its name, and the ids that make support possible. */
 void hub_pass_headers(const struct request *q, struct headers *to);
@@ -91,6 +107,8 @@ struct lesson {
 	/* After the checks and before the document is kept. Returns 0, or -EPROTO: the answer is not what
 	 * it should be. */
 	int (*teach)(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
+	/* Once it is kept. May be NULL. */
+	void (*kept)(struct lesson *l, const struct answer *a, const struct doc *doc);
 };
 struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route,
 			  struct str repo, enum access_level proves);
@@ -100,6 +118,8 @@ struct bytes *document_bytes(struct str text);
 /* learn callbacks for questions; ctx is a struct lesson */
 int lesson_of_resolve(void *ctx, const struct answer *a);
 int lesson_of_document(void *ctx, const struct answer *a);
+/* Only: may this subject read the files? */
+int lesson_of_check(void *ctx, const struct answer *a);
 void learn_name(struct hub *h, struct str repo, struct str revision, struct str commit, int64_t at);
 void learn_alias(struct hub *h, struct str asked, struct str canonical, int64_t at);
 void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], struct str path,
@@ -119,7 +139,11 @@ struct doc_spec {
 	bool is_pinned;
 	char commit[COMMIT_TEXT]; /* pinned to; or "" */
 	uint64_t ttl_ms;
+	enum access_level level; /* who may see it; ACCESS_NONE stands for META */
+	bool has_hub_urls;       /* all its strings are addresses: those of the Hub become ours when it is served */
+	struct str stand_in;     /* the key of a pinned document that says the same; for when upstream is no help */
 	int (*teach)(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
+	void (*kept)(struct lesson *l, const struct answer *a, const struct doc *doc);
 };
 /* Serves from what is held, or asks and then serves. 0 with a reply, or -EAGAIN. */
 int hub_serve_document(struct hub *h, struct request *q, const struct hub_route *route,
@@ -130,20 +154,93 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
  */
 int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
 		  char ret_commit[COMMIT_TEXT], struct reply *r);
+/* The Content-Type of an answer, with its X-Total-Count. The caller's. */
+char *doc_type_of(const struct answer *a);
+/* What goes with a document's body. */
+void doc_set_fields(struct hub *h, struct request *q, const struct doc *doc, bool is_fresh, struct reply *r);
+/* Asks for a document below a commit: "/api/{repo}/{what}/{commit}[/{path}]" with the client's query. The rest of
+ * spec is the caller's. 0 with a reply, or -EAGAIN. */
+int hub_serve_of_commit(struct hub *h, struct request *q, const struct hub_route *route, const char *what,
+			struct doc_spec *spec, struct reply *r);
+
+/* --- key.c --- */
 /* "c:tree/<commit>/<path>?<normal query>". Parameters sorted by name, booleans as true and false,
  * duplicates kept in order. */
 int doc_key(struct buf *out, bool is_pinned, const char *what, struct str revision, struct str path,
 	    struct str query);
 
+/* --- cursor.c: the Hub's form of "after this path" --- */
+/* parameter as in the query. *ret_path is initialised here, the caller's. -EINVAL it is none. */
+int cursor_read(struct str parameter, struct buf *ret_path);
+/* Percent-encoded, ready for a query. */
+int cursor_write(struct str path, uint64_t limit, struct buf *out);
+
+/* --- chain.c: the pages of a tree --- */
+/* The key of the joined text. */
+int whole_key(struct buf *out, struct str commit);
+/* A page of a listing was kept: a lesson's `kept`. */
+void whole_page_came(struct lesson *l, const struct answer *a, const struct doc *doc);
+/* Joins the stored pages of a tree that is wholly known. Returns 0; -ENODATA a page is missing; -E2BIG; others. */
+int whole_join(struct hub *h, struct str repo, struct str commit);
+
+/* --- layout.c: items of a joined text --- */
+#define LAYOUT_ROOT UINT32_MAX
+struct layout_item {
+	uint64_t hash, folder_hash; /* of its path, and of the folder that it is in */
+	uint32_t offset, length;    /* in the text */
+	uint32_t folder;            /* the item of the folder that it is in; LAYOUT_ROOT: none */
+	bool is_folder, is_at_root;
+};
+struct layout {
+	_Atomic int refs;
+	struct list node;
+	struct digest body;
+	uint32_t count;
+	struct layout_item *items; /* owned; in the order of the text */
+	uint32_t *by_path;         /* owned; sorted by hash */
+	bool has_folders;          /* each item's folder is an item before it: the tree answers for folders */
+};
+void layouts_init(struct layouts *s);
+void layouts_done(struct layouts *s);
+/* NULL: the text cannot be read, or is no tree. The caller's reference. */
+struct layout *layout_of(struct layouts *s, struct blob *blob, const struct digest *body);
+struct layout *layout_unref(struct layout *l);
+/* LAYOUT_ROOT: there is no such path. */
+uint32_t layout_find(const struct layout *l, struct blob *blob, struct str path);
+/* *out is initialised here, the caller's. */
+int layout_path(const struct layout *l, struct blob *blob, uint32_t at, struct buf *out);
+bool layout_is_below(const struct layout *l, uint32_t item, uint32_t folder, bool at_any_depth);
+/* Returns 0; -EBADMSG beyond the end; -EIO. */
+int blob_read(struct blob *blob, uint64_t offset, char *to, size_t len);
+
+/* --- whole.c: listings of a wholly known tree --- */
+/* Both: 0 with a reply, or 1: it is not known wholly, or the question is not understood. */
+int whole_serve_tree(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
+		     struct str commit, struct reply *r);
+struct paths_asked {
+	struct str *paths;
+	size_t count;
+};
+int whole_serve_paths(struct hub *h, struct request *q, struct str repo, struct str commit,
+		      const struct paths_asked *asked, struct reply *r);
+
 /* --- info.c --- */
 int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
 		   struct str query, struct reply *r);
+
+/* --- forward.c --- */
+int hub_forward_to(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
+		   struct reply *r);
 
 /* --- link.c: URLs in fields --- */
 /* The rel="next" target of a Link value as path and query on our own server, or NULL. The caller's. */
 char *link_next_of(const struct hub *h, struct str link_value);
 /* A Location of the Hub's own origin as seen by the client, else unchanged. */
 void link_location(const struct hub *h, const struct request *q, struct str location, struct buf *out);
+/* Text whose strings are addresses, those of the Hub's origin as seen by the client. members NULL: all of them; else
+ * only values of members of these names, ended by NULL. Returns 0; -EINVAL; -E2BIG. */
+int link_edit_urls(const struct hub *h, const struct request *q, struct str text, const char *const *members,
+		   struct buf *out);
 /* "{base}{target}" as a Link value into the reply. */
 void link_set_next(struct reply *r, const struct request *q, const char *target);
 /* "models/a/b" from a redirect's Location to another name of a repo; ptr NULL when it is none. scratch

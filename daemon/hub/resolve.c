@@ -185,7 +185,7 @@ static int ask_upstream(struct hub *h, struct request *q, const struct hub_route
 
 int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
-	bool is_down = fetch_is_down(h->opts.fetch);
+	bool is_down = hub_is_down(h, q);
 	const struct answer *answer;
 	int verdict, error;
 
@@ -213,7 +213,8 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	}
 	/* upstream is no help: what is held is served to those whose right is known */
 	verdict = answer_from_index(
-		h, q, route, (struct situation){ .access_error = answer->error, .name_is_down = true }, r);
+		h, q, route,
+		(struct situation){ .access_error = proof_error(answer), .name_is_down = true }, r);
 	if (verdict != 1)
 		return verdict;
 	q->result = RESULT_OFFLINE_MISS;

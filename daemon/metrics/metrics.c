@@ -28,6 +28,7 @@ WORDS(reason, "head", "timeout", "limit", "host");
 WORDS(side, "client", "upstream");
 WORDS(outcome, "stored", "failed", "corrupt", "abandoned");
 WORDS(found_by, "fill", "read", "scrub");
+WORDS(resource, "api", "resolvers", "pages", "viewer");
 WORDS(level, "error", "warning", "info", "debug");
 
 static_assert(COUNT(route_words) == ROUTE_COUNT, "routes and their words");
@@ -44,6 +45,7 @@ static const struct label_set set_side = { { LABEL("side", side) }, 1 };
 static const struct label_set set_outcome = { { LABEL("outcome", outcome) }, 1 };
 static const struct label_set set_found_by = { { LABEL("found_by", found_by) }, 1 };
 static const struct label_set set_code = { { LABEL("code", code) }, 1 };
+static const struct label_set set_resource = { { LABEL("resource", resource) }, 1 };
 static const struct label_set set_level = { { LABEL("level", level) }, 1 };
 
 const struct metric_row metric_rows[METRIC_COUNT] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * metrics/render - Prometheus text format 0.0.4. Cells that never moved are left out, except those without
- * labels.
+ * labels and gauges, of which 0 is a value.
  */
 #include "metrics/priv.h"
 
@@ -38,7 +38,7 @@ static void render_cells(struct metrics *m, enum metric id, struct buf *out)
 	for (unsigned cell = 0; cell < metrics_cells_of(id); cell++) {
 		uint64_t value = atomic_load_explicit(&m->cells[id][cell], memory_order_relaxed);
 
-		if (value == 0 && row->set->label_count > 0)
+		if (value == 0 && row->set->label_count > 0 && row->type != TYPE_gauge)
 			continue;
 		buf_append_str(out, str_from(row->name));
 		write_labels(out, row->set, cell, NULL);

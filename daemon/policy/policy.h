@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "common/http/range.h"
+#include "common/str.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -98,3 +99,49 @@ struct retry_verdict policy_retry(const struct retry_facts *f, uint32_t dice);
  * UINT64_MAX when it can never fit. */
 uint64_t policy_bytes_to_free(uint64_t used, uint64_t reserved, uint64_t wanted, uint64_t limit,
 			      uint64_t disk_free, uint64_t disk_reserve);
+
+/* --- upstream's rate limits (hub-protocol 5.4)
+ * ------------------------------------------------------------------ */
+
+/* The Hub counts requests in these; the viewer is a service of its own. */
+enum rate_bucket { RATE_API, RATE_RESOLVERS, RATE_PAGES, RATE_VIEWER, RATE_BUCKET_COUNT };
+/* Where the Hub counts a request to this path (the query does not matter). */
+enum rate_bucket policy_rate_bucket(struct str path);
+/* "api" … as upstream itself writes it. */
+const char *policy_rate_name(enum rate_bucket bucket);
+
+/* What one principal may still ask in one bucket. All zero: nothing is known, everything passes. */
+struct rate_budget {
+	bool is_told;            /* left and quota mean something until window_mono_ms */
+	uint64_t left, quota;    /* quota 0: not told */
+	uint64_t window_mono_ms; /* the end of the window that left speaks of */
+	uint64_t closed_mono_ms; /* nothing before; in the past: open */
+	bool was_refused;        /* closed by a 429: afterwards one goes alone and finds out */
+	bool is_trying;          /* that one is out */
+	unsigned refusals;       /* 429 in a row */
+};
+enum rate_pass {
+	RATE_PASS,
+	RATE_TRY, /* alone; its end goes to policy_rate_told() or policy_rate_unsure() */
+	RATE_STOP,
+};
+/*
+ * is_background  nobody waits for it: it leaves the last tenth of a window to those who do
+ * ret_wait_ms    with RATE_STOP: when to come again; at least one second
+ */
+enum rate_pass policy_rate_ask(struct rate_budget *b, uint64_t now_mono_ms, bool is_background,
+			       uint64_t *ret_wait_ms);
+/* The same look, without going: 0 when it may. */
+uint64_t policy_rate_wait_ms(const struct rate_budget *b, uint64_t now_mono_ms);
+
+/* An answer's words; negative: not said, or nonsense. */
+struct rate_told {
+	bool is_refusal; /* 429 */
+	int64_t left, window_ms, quota;
+	int64_t retry_after_ms;
+};
+/* dice: jitter, 0..UINT32_MAX. No wait is longer than ten minutes, whatever upstream says (U13). */
+void policy_rate_told(struct rate_budget *b, const struct rate_told *told, uint64_t now_mono_ms, bool was_try,
+		      uint32_t dice);
+/* The one that was to find out ended without an answer: the next may try. */
+void policy_rate_unsure(struct rate_budget *b);

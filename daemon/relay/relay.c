@@ -77,6 +77,7 @@ int relay_start(struct relays *relays, const struct relay_query *q, struct relay
 	bool is_read = strcmp(q->method, "GET") == 0 || strcmp(q->method, "HEAD") == 0;
 	struct fetch_request request = {
 		.method = q->method,
+		.origin = q->origin,
 		.target = q->target,
 		.headers = q->headers,
 		.token = q->token,

@@ -30,6 +30,7 @@ void relays_free(struct relays *r);
 
 struct relay_query {
 	const char *method;
+	enum fetch_origin origin;
 	struct str target;
 	const struct headers *headers;
 	struct secret *token;

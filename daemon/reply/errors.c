@@ -34,7 +34,9 @@ static const struct error_row error_rows[] = {
 	  "it" },
 	{ -ELOOP, 502, false, "upstream redirected too often" },
 	{ -E2BIG, 502, false, "upstream's answer is larger than this cache accepts" },
-	{ -EBUSY, 429, false, "upstream asks to slow down; try again later" },
+	{ -EBUSY, 429, false,
+	  "upstream's rate limit is used up, for this token or for all who send none, and nothing is asked until it "
+	  "ends; a token of one's own has a limit of its own (HF_TOKEN)" },
 	{ -EACCES, 503, true,
 	  "upstream cannot be reached, and this repository is not in this cache, or this token has not "
 	  "proved lately that it may read it (offline.access)" },
@@ -91,6 +93,19 @@ void reply_refuse(struct reply *r, enum endpoint_class class, int status, const 
 	set_message(r, str_from(sentence));
 }
 
+/* Python reads RateLimit, Rust Retry-After; both count whole seconds, and 0 would mean at once (hub-protocol 5.4). */
+static void set_wait(struct reply *r, const struct request *q)
+{
+	unsigned long long wait_s = q->busy_ms / 1000 + (q->busy_ms % 1000 > 0);
+	const char *bucket = policy_rate_name(policy_rate_bucket(q->path));
+
+	if (wait_s == 0)
+		wait_s = 1;
+	headers_remove(&r->headers, STR("Retry-After"));
+	(void)headers_addf(&r->headers, "Retry-After", "%llu", wait_s);
+	(void)headers_addf(&r->headers, "RateLimit", "\"%s\";r=0;t=%llu", bucket, wait_s);
+}
+
 void reply_error(struct reply *r, const struct request *q, enum endpoint_class class, int error,
 		 struct str detail)
 {
@@ -105,6 +120,8 @@ void reply_error(struct reply *r, const struct request *q, enum endpoint_class c
 	set_message(r, buf_str(&sentence));
 	if (row->retry_at_once)
 		(void)headers_set(&r->headers, STR("Retry-After"), STR("0"));
+	if (error == -EBUSY)
+		set_wait(r, q);
 	if (class == ENDPOINT_OWN || row->status < 500)
 		return;
 	r->cache_status = "fwd=miss";
@@ -148,12 +165,12 @@ void reply_upstream_error(struct reply *r, enum endpoint_class class, const stru
 	struct str code = headers_get(&answer->last, STR("X-Error-Code"));
 	struct str message = headers_get(&answer->last, STR("X-Error-Message"));
 
+	reply_copy_allowed(&r->headers, &answer->last);
 	/* a HEAD was asked: its answer has no words for a GET but those in the message */
 	if (buf_str(&answer->body).len == 0 && message.len)
-		set_body(r, class, answer->status, message);
+		set_body(r, class, answer->status, message); /* with the type of these words, not of those */
 	else
 		reply_text(r, answer->status, NULL, buf_str(&answer->body));
-	reply_copy_allowed(&r->headers, &answer->last);
 	/* validators and ranges of an error page would be taken for the file's */
 	headers_remove(&r->headers, STR("ETag"));
 	headers_remove(&r->headers, STR("Accept-Ranges"));

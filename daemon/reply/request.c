@@ -74,6 +74,8 @@ int request_ask(struct request *r, struct asks *asks, struct str key, const stru
 	if (!ask_is_done(k) && ask_wait(k, &r->waiter))
 		return -EAGAIN;
 	*ret_answer = ask_answer(k);
+	if ((*ret_answer)->error == -EBUSY)
+		r->busy_ms = (*ret_answer)->wait_ms;
 	return 0;
 }
 

@@ -44,6 +44,11 @@ HUB_ENTRY(hub_telemetry)
 HUB_ENTRY(hub_forward)
 HUB_ENTRY(hub_revision_info)
 HUB_ENTRY(hub_tree)
+HUB_ENTRY(hub_treesize)
+HUB_ENTRY(hub_commits)
+HUB_ENTRY(hub_parquet)
+HUB_ENTRY(hub_croissant)
+HUB_ENTRY(hub_written)
 HUB_ENTRY(hub_paths_info)
 HUB_ENTRY(hub_refs)
 HUB_ENTRY(hub_xet_token)
@@ -63,10 +68,11 @@ static const struct row rows[] = {
 	{ methods, pattern, handler##_entry, ROUTE_##route, BODY_##body },
 #include "router/routes.def"
 #undef ROUTE
+	/* The dataset viewer has a host and paths of its own, never taken for the Hub's (A10): found by the host alone. */
+	{ ANY, "{rest}", hub_viewer_entry, ROUTE_OTHER, BODY_STREAM },
 };
-/* The dataset viewer has a host and paths of its own, which are never taken for the Hub's (A10). */
-static const struct row viewer_row = { ANY, "{rest}", hub_viewer_entry, ROUTE_OTHER, BODY_STREAM };
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+#define VIEWER_ROW (&rows[ROW_COUNT - 1])
 
 /* Everything a request needs from its path; lives for one call. */
 struct match {
@@ -137,8 +143,7 @@ static int find_row(struct match *m, const struct request *q)
 	if (r < 0)
 		return r;
 	if (is_viewer(q)) {
-		m->route = (struct hub_route){ 0 };
-		m->row = &viewer_row;
+		m->row = VIEWER_ROW;
 		return 0;
 	}
 	for (size_t i = 0; i < ROW_COUNT; i++) {
@@ -206,7 +211,7 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 		refuse_method(reply);
 	} else if (error == -EINVAL || error == -E2BIG || hides_a_slash(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this path has an empty, hidden or malformed segment");
-	} else if (m.row && (m.row->entry == hub_forward_entry || m.row == &viewer_row) && is_no_hub_path(&m)) {
+	} else if (m.row && (m.row->entry == hub_forward_entry || m.row == VIEWER_ROW) && is_no_hub_path(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 404, "no such page");
 	} else if (has_body(q) && (!m.row || m.row->body == BODY_NONE || is_get(q))) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this request takes no body");

@@ -148,7 +148,7 @@ def test_A06_offline_a_tree_is_one_page(hub, cache):
 def test_A06_a_forged_cursor_ends(hub, cache):
     commit = commit_of(hub).id
     hub.options.page_size = 7
-    entries, _ = pages(cache, f"/api/models/acme/pub/tree/{commit}?recursive=true")
+    entries, _ = pages(cache, "/api/models/acme/pub/tree/main?recursive=true")   # also tells which commit main is
     hub.kill()
     for base in (f"/api/models/acme/pub/tree/{commit}?recursive=true", "/api/models/acme/pub/tree/main?recursive=true"):
         answer = cache.get(f"{base}&limit=50&cursor={forged_cursor(entries[-1]['path'])}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors, and what is said while upstream is away (hub-protocol 10.5, E01 to E15)."""
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -138,6 +139,31 @@ def test_E09_silence_is_answered_within_nine_seconds(hub, cache, mode):
     assert answer.status == 504 or mode == "drop"
 
 
+@pytest.mark.parametrize("mode", ["silent", "drop"])
+def test_E09_whatever_is_asked(hub, start, mode):
+    """Each decision that upstream is away comes within 9 s of the client's request, and is made once for all."""
+    cache = start(hub_revision_ttl="1s", hub_metadata_ttl="1s")
+    commit = commit_of(hub).id
+    assert cache.get(f"/api/models/acme/pub/tree/{commit}?recursive=true").status == 200   # its files are known, but not held
+    hub.blackhole(mode=mode)
+    time.sleep(1.1)
+    targets = [MODEL, at_commit(hub, "README.md"), "/api/models/acme/pub", "/api/models?search=x", "/api/whoami-v2", "/acme/pub/raw/main/x",
+               "/api/datasets/no/such/tree/main", "/api/models/acme/pub/refs"]
+    with ThreadPoolExecutor(len(targets)) as pool:
+        def timed(target):
+            began = time.monotonic()
+            return target, cache.get(target, timeout=30), time.monotonic() - began
+        for target, answer, seconds in pool.map(timed, targets):
+            assert seconds < 9.5 * SLOW, (target, seconds)
+            assert answer.status == 200 or answer.status in IGNORANCE, (target, answer)
+    cache.until_known_down()
+    for target in targets:
+        for ask in (cache.get, cache.head):
+            began = time.monotonic()
+            answer = ask(target)
+            assert time.monotonic() - began < 0.1 * SLOW, (target, answer)
+
+
 def test_E09_what_is_held_is_served_at_once(hub, start):
     cache = start(hub_revision_ttl="1s")
     assert cache.get(CONFIG).status == 200
@@ -162,6 +188,89 @@ def test_E10_rate_limited(hub, cache):
         assert cache.get("/acme/pub/resolve/main/README.md").status == 429
     assert len(hub.calls("hub")) - asked <= 1, "it went on calling"
     assert_whole(cache.get(CONFIG), hub, "config.json")
+
+
+def test_E10_what_is_told_while_nothing_is_asked(hub, start, people):
+    cache = start(hub_revision_ttl="1s", hub_metadata_ttl="1s")
+    documents = ["/api/models/acme/pub", "/api/models/acme/pub/refs"]
+    held = [cache.get(t).body for t in documents]
+    assert cache.get(CONFIG).status == 200
+    hub.set_ratelimit("resolvers", left=0, enforce=True)
+    hub.set_ratelimit("api", left=0, enforce=True)
+    assert cache.get(MODEL).status == 429 and cache.get("/api/models?search=x").status == 429
+    time.sleep(1.2)
+    hub.reset_counters()
+    for ask in (cache.get, cache.head):
+        for target, bucket in ((MODEL, "resolvers"), ("/acme/pub/resolve/main/README.md", "resolvers"), ("/api/models?search=y", "api"),
+                               ("/api/models/acme/pub/tree/main", "api")):
+            answer = ask(target)
+            assert answer.status == 429, answer
+            wait = int(answer["Retry-After"])
+            assert 1 <= wait <= 310 and answer["RateLimit"] == f'"{bucket}";r=0;t={wait}', answer
+            assert answer["X-Error-Code"] is None and answer["X-Repo-Commit"] is None and "HF_TOKEN" in answer["X-Error-Message"]
+    # old names and documents are good enough, to those whose right is known
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+    assert_file_head(cache.head(CONFIG), hub, "config.json")
+    assert [cache.get(t).body for t in documents] == held
+    assert not hub.calls(), "it went on calling"
+    limits = cache.status()["upstream"]["rate_limits"]
+    assert limits["resolvers"]["left"] == 0 and limits["resolvers"]["waiting"] == 1 and 1 <= limits["resolvers"]["waits_s"] <= 310
+    assert limits["pages"]["waiting"] == 0 and cache.status()["upstream"]["reachable"]
+    assert cache.metric("hfcache_upstream_rate_limit_remaining", resource="resolvers") == 0
+    assert cache.metric("hfcache_upstream_rate_limited_total") == 2
+    # another token has a limit of its own, and is asked for
+    hub.set_ratelimit("resolvers", left=1000)
+    assert_whole(cache.get(MODEL, people.bob), hub, "model.safetensors")
+
+
+def test_E10_a_limit_gives_nobody_more_than_he_has(hub, start, people):
+    """Whoever uses up a limit must not be served by the longer grace of an outage."""
+    cache = start(hub_grant_ttl="2s", hub_revision_ttl="1s")
+    target = "/acme/gated/resolve/main/config.json"
+    assert cache.get(target, people.alice).status == 200
+    time.sleep(2.2)
+    hub.set_ratelimit("resolvers", left=0, enforce=True)
+    for _ in range(3):
+        assert cache.get(target, people.alice).status == 429
+
+
+def test_E10_asked_again_when_the_time_is_over(hub, cache):
+    rule = hub.rule("hub", path="resolve", status=429, times=1, headers={"Retry-After": "2"})
+    assert cache.get(MODEL).status == 429
+    assert cache.get(MODEL).status == 429 and rule.hits == 1
+    time.sleep(2.4)
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
+
+
+def test_E10_a_storm_of_errors(hub, start):
+    """Everything answers 502: after a few the Hub is left alone, what is held is served, and its return is noticed."""
+    cache = start(hub_revision_ttl="1s", hub_metadata_ttl="1s")
+    assert cache.get(CONFIG).status == 200
+    hub.rule("hub", status=502)
+    time.sleep(1.1)
+    for _ in range(4):
+        assert cache.get(MODEL).status in IGNORANCE + (502,)
+    cache.until_known_down()
+    hub.reset_counters()
+    began = time.monotonic()
+    for _ in range(20):
+        assert_ignorance(cache.get(MODEL))
+        assert_whole(cache.get(CONFIG), hub, "config.json")
+    assert time.monotonic() - began < 2 * SLOW and len(hub.calls()) <= 2, "it is hammered"
+    hub.clear_rules()
+    end = time.monotonic() + 40 * SLOW
+    while (answer := cache.get(MODEL)).status != 200:
+        assert time.monotonic() < end, answer
+        time.sleep(0.3)
+    assert_whole(answer, hub, "model.safetensors")
+
+
+def test_E10_one_bad_path_is_no_storm(hub, cache):
+    hub.rule("hub", path="search=broken", status=500)
+    for _ in range(12):
+        assert cache.get("/api/models?search=broken").status == 500
+        assert cache.metric("hfcache_upstream_up") == 1
+    assert_whole(cache.get(MODEL), hub, "model.safetensors")
 
 
 @pytest.mark.parametrize("target", [CONFIG, MODEL, "/api/models/acme/pub", "/api/models/acme/pub/tree/main?recursive=true"])

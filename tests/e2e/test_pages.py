@@ -40,7 +40,7 @@ def test_metrics_text(hub, cache):
 
 
 def test_metrics_count(hub, cache):
-    before = cache.metric("hfcache_http_requests_total", route="resolve") if "resolve" in cache.get("/-/metrics").text else 0
+    before = cache.metric("hfcache_http_requests_total", route="resolve") if 'route="resolve"' in cache.get("/-/metrics").text else 0
     assert cache.get(MODEL).status == 200 and cache.get(MODEL).status == 200 and cache.head(MODEL).status == 200
     assert cache.metric("hfcache_http_requests_total", route="resolve") - before == 3
     assert cache.metric("hfcache_http_sent_bytes_total") >= 2 * MODEL_BYTES

@@ -79,6 +79,45 @@ static void check_edits(struct str text, bool is_json)
 	}
 }
 
+/* Each element, as written, is what the tree has in its place; and each member of it is found in its text. */
+static void check_element(struct str element, const struct json *want)
+{
+	SCOPED(json_free) struct json *got = NULL;
+	SCOPED_BUF text;
+	struct str raw;
+	int r = json_parse(element, &got);
+
+	buf_init(&text, OUT_BYTES_MAX);
+	assert(r == 0);
+	assert(json_count(got) == json_count(want));
+	if (json_is_object(want) && json_get(want, "path")) {
+		r = json_find_member(element, "path", &raw);
+		assert(r == 0);
+		if (json_is_string(json_get(want, "path")))
+			assert(json_unquote(raw, &text) == 0);
+	}
+}
+
+static void check_scan(struct str text, const struct json *root)
+{
+	struct str rest = text, element, raw;
+	const struct json *want = json_first(root);
+	int r;
+
+	if (!root || !json_is_array(root)) {
+		/* whatever it is, nothing may be read beyond its end */
+		while (json_next_element(&rest, &element) == 1)
+			(void)json_find_member(element, "path", &raw);
+		return;
+	}
+	rest.ptr = (const char *)memchr(text.ptr, '[', text.len) + 1;
+	rest.len = text.len - (size_t)(rest.ptr - text.ptr);
+	for (; (r = json_next_element(&rest, &element)) == 1; want = json_next(want))
+		check_element(element, want);
+	assert(r == 0);
+	assert(!want);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str text = { (const char *)data, size };
@@ -87,5 +126,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	check_strip(text, is_json);
 	check_edits(text, is_json);
+	check_scan(text, root);
 	return 0;
 }

@@ -17,7 +17,18 @@ static struct breaker opened_at(uint64_t now)
 	struct breaker b = { 0 };
 
 	for (int i = 0; i < BREAKER_FAILURES_MAX; i++)
-		(void)breaker_failed(&b, now, false);
+		(void)breaker_failed(&b, now);
+	return b;
+}
+
+/* Opened by our own question, after a silence. */
+static struct breaker sick_at(uint64_t now)
+{
+	struct breaker b = { 0 };
+
+	breaker_troubled(&b, true);
+	assert_int_equal(breaker_probe(&b, now), BREAKER_QUESTION);
+	assert_true(breaker_probe_failed(&b, now, 0));
 	return b;
 }
 
@@ -25,47 +36,57 @@ static void opens_after_three_failures_in_a_row(void **state)
 {
 	struct breaker b = { 0 };
 
-	assert_false(breaker_failed(&b, 0, false));
-	assert_false(breaker_failed(&b, 0, false));
-	assert_int_equal(breaker_ask(&b, 0), BREAKER_PASS);
-	assert_true(breaker_failed(&b, 0, false));
-	assert_int_equal(breaker_ask(&b, 0), BREAKER_STOP);
+	assert_false(breaker_failed(&b, 0));
+	assert_false(breaker_failed(&b, 0));
+	assert_true(breaker_lets(&b));
+	assert_true(breaker_failed(&b, 0));
+	assert_false(breaker_lets(&b));
 }
 
 static void any_answer_between_starts_the_count_anew(void **state)
 {
-	struct breaker b = { 0 };
+	for (unsigned is_trouble = 0; is_trouble < 2; is_trouble++) {
+		struct breaker b = { 0 };
 
-	(void)breaker_failed(&b, 0, false);
-	(void)breaker_failed(&b, 0, false);
-	assert_false(breaker_answered(&b));
-	assert_false(breaker_failed(&b, 0, false));
-	assert_false(breaker_failed(&b, 0, false));
-	assert_int_equal(breaker_ask(&b, 0), BREAKER_PASS);
+		(void)breaker_failed(&b, 0);
+		(void)breaker_failed(&b, 0);
+		if (is_trouble)
+			breaker_troubled(&b, false);
+		else
+			assert_false(breaker_answered(&b));
+		assert_false(breaker_failed(&b, 0));
+		assert_false(breaker_failed(&b, 0));
+		assert_true(breaker_lets(&b));
+	}
 }
 
-static void lets_one_probe_through_when_the_wait_is_over(void **state)
+static void connects_once_when_the_wait_is_over(void **state)
 {
 	struct breaker b = opened_at(1000);
 
 	assert_int_equal(breaker_probe_due(&b), 3000);
-	assert_int_equal(breaker_ask(&b, 2999), BREAKER_STOP);
-	assert_int_equal(breaker_ask(&b, 3000), BREAKER_PROBE);
-	assert_int_equal(breaker_ask(&b, 3000), BREAKER_STOP);
+	assert_int_equal(breaker_probe(&b, 2999), BREAKER_NO_PROBE);
+	assert_int_equal(breaker_probe(&b, 3000), BREAKER_CONNECT);
+	assert_int_equal(breaker_probe(&b, 3000), BREAKER_NO_PROBE);
+	assert_false(breaker_lets(&b)); /* no client waits for the outcome */
 	assert_true(breaker_probe_due(&b) == UINT64_MAX);
 }
 
 static void waits_twice_as_long_after_each_failed_probe_up_to_thirty_seconds(void **state)
 {
 	static const uint64_t waits[] = { 4000, 8000, 16000, 30000, 30000 };
-	struct breaker b = opened_at(0);
-	uint64_t now = 2000;
 
-	for (unsigned i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
-		assert_int_equal(breaker_ask(&b, now), BREAKER_PROBE);
-		assert_false(breaker_failed(&b, now, true));
-		assert_int_equal(breaker_ask(&b, now + waits[i] - 1), BREAKER_STOP);
-		now += waits[i];
+	for (unsigned is_sick = 0; is_sick < 2; is_sick++) {
+		struct breaker b = is_sick ? sick_at(0) : opened_at(0);
+		enum breaker_probe kind = is_sick ? BREAKER_QUESTION : BREAKER_CONNECT;
+		uint64_t now = 2000;
+
+		for (unsigned i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
+			assert_int_equal(breaker_probe(&b, now), kind);
+			assert_false(breaker_probe_failed(&b, now, 0));
+			assert_int_equal(breaker_probe(&b, now + waits[i] - 1), BREAKER_NO_PROBE);
+			now += waits[i];
+		}
 	}
 }
 
@@ -73,28 +94,96 @@ static void failures_of_those_already_on_their_way_change_nothing(void **state)
 {
 	struct breaker b = opened_at(0);
 
-	assert_int_equal(breaker_ask(&b, 2000), BREAKER_PROBE);
-	assert_false(breaker_failed(&b, 2000, false));
-	assert_int_equal(breaker_ask(&b, 2000), BREAKER_STOP); /* the probe is still out */
+	assert_int_equal(breaker_probe(&b, 2000), BREAKER_CONNECT);
+	assert_false(breaker_failed(&b, 2000));
+	breaker_troubled(&b, true);
+	assert_int_equal(breaker_probe(&b, 2000), BREAKER_NO_PROBE); /* the probe is still out */
 }
 
 static void an_answer_closes_it(void **state)
 {
-	struct breaker b = opened_at(0);
+	for (unsigned is_sick = 0; is_sick < 2; is_sick++) {
+		struct breaker b = is_sick ? sick_at(0) : opened_at(0);
 
-	assert_true(breaker_answered(&b));
-	assert_int_equal(breaker_ask(&b, 1), BREAKER_PASS);
-	assert_false(breaker_answered(&b));
-	assert_true(breaker_probe_due(&b) == UINT64_MAX);
+		assert_true(breaker_answered(&b));
+		assert_true(breaker_lets(&b));
+		assert_false(breaker_answered(&b));
+		assert_true(breaker_probe_due(&b) == UINT64_MAX);
+	}
 }
 
 static void a_probe_without_a_verdict_may_be_followed_at_once(void **state)
 {
 	struct breaker b = opened_at(0);
 
-	assert_int_equal(breaker_ask(&b, 2000), BREAKER_PROBE);
+	assert_int_equal(breaker_probe(&b, 2000), BREAKER_CONNECT);
 	breaker_unsure(&b);
-	assert_int_equal(breaker_ask(&b, 2001), BREAKER_PROBE);
+	assert_int_equal(breaker_probe(&b, 2001), BREAKER_CONNECT);
+}
+
+static void errors_alone_never_open_it(void **state)
+{
+	struct breaker b = { 0 };
+
+	for (int i = 0; i < 100; i++)
+		breaker_troubled(&b, i % 2);
+	assert_true(breaker_lets(&b));
+}
+
+static void three_errors_in_a_row_make_it_ask_by_itself(void **state)
+{
+	struct breaker b = { 0 };
+
+	breaker_troubled(&b, false);
+	breaker_troubled(&b, false);
+	assert_int_equal(breaker_probe(&b, 10), BREAKER_NO_PROBE);
+	breaker_troubled(&b, false);
+	assert_int_equal(breaker_probe(&b, 10), BREAKER_QUESTION);
+	assert_true(breaker_lets(&b)); /* meanwhile everybody else goes on */
+	assert_true(breaker_probe_failed(&b, 20, 0));
+	assert_false(breaker_lets(&b));
+	assert_int_equal(breaker_probe(&b, 2019), BREAKER_NO_PROBE);
+	assert_int_equal(breaker_probe(&b, 2020), BREAKER_QUESTION); /* a connection would prove nothing */
+}
+
+static void a_good_answer_ends_the_doubts(void **state)
+{
+	struct breaker b = { 0 };
+
+	for (int i = 0; i < 3; i++)
+		breaker_troubled(&b, false);
+	assert_int_equal(breaker_probe(&b, 10), BREAKER_QUESTION);
+	assert_false(breaker_answered(&b));
+	assert_false(breaker_probe_failed(&b, 20, 0)); /* the question was slower than somebody's answer */
+	assert_true(breaker_lets(&b));
+}
+
+static void doubts_are_asked_about_once_in_two_seconds(void **state)
+{
+	struct breaker b = { 0 };
+
+	breaker_troubled(&b, true);
+	assert_int_equal(breaker_probe(&b, 1000), BREAKER_QUESTION);
+	assert_false(breaker_answered(&b));
+	breaker_troubled(&b, true);
+	assert_int_equal(breaker_probe(&b, 2999), BREAKER_NO_PROBE);
+	assert_int_equal(breaker_probe(&b, 3000), BREAKER_QUESTION);
+}
+
+static void a_retry_after_makes_the_wait_longer_up_to_ten_minutes(void **state)
+{
+	struct breaker b = { 0 };
+
+	breaker_troubled(&b, true);
+	assert_int_equal(breaker_probe(&b, 0), BREAKER_QUESTION);
+	assert_true(breaker_probe_failed(&b, 0, 50000));
+	assert_int_equal(breaker_probe_due(&b), 50000);
+	assert_int_equal(breaker_probe(&b, 50000), BREAKER_QUESTION);
+	assert_false(breaker_probe_failed(&b, 50000, UINT64_MAX));
+	assert_int_equal(breaker_probe_due(&b), 650000);
+	assert_int_equal(breaker_probe(&b, 650000), BREAKER_QUESTION);
+	assert_false(breaker_probe_failed(&b, 650000, 0));
+	assert_true(breaker_probe_due(&b) <= 650000 + BREAKER_WAIT_MAX_MS);
 }
 
 int main(void)
@@ -102,11 +191,16 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(opens_after_three_failures_in_a_row),
 		cmocka_unit_test(any_answer_between_starts_the_count_anew),
-		cmocka_unit_test(lets_one_probe_through_when_the_wait_is_over),
+		cmocka_unit_test(connects_once_when_the_wait_is_over),
 		cmocka_unit_test(waits_twice_as_long_after_each_failed_probe_up_to_thirty_seconds),
 		cmocka_unit_test(failures_of_those_already_on_their_way_change_nothing),
 		cmocka_unit_test(an_answer_closes_it),
 		cmocka_unit_test(a_probe_without_a_verdict_may_be_followed_at_once),
+		cmocka_unit_test(errors_alone_never_open_it),
+		cmocka_unit_test(three_errors_in_a_row_make_it_ask_by_itself),
+		cmocka_unit_test(a_good_answer_ends_the_doubts),
+		cmocka_unit_test(doubts_are_asked_about_once_in_two_seconds),
+		cmocka_unit_test(a_retry_after_makes_the_wait_longer_up_to_ten_minutes),
 	};
 	return cmocka_run_group_tests_name("breaker", tests, NULL, NULL);
 }

@@ -156,6 +156,30 @@ static void what_is_elsewhere_is_the_answer_when_only_the_same_origin_is_followe
 	assert_int_equal(decide(&rules, HUB "/a", "file:///b", FETCH_FOLLOW_SAME_ORIGIN, &nowhere), 0);
 }
 
+static void others_only_means_that_the_hubs_own_redirects_are_answers(void **state)
+{
+	static const struct {
+		const char *location;
+		int want;
+	} table[] = {
+		{ "/b", 0 },
+		{ HUB "/b?c=d", 0 },
+		{ "https://HUGGINGFACE.co:443/b", 0 },
+		{ "https://us.hf.co/b", 1 },
+		{ "https://evil.example/b", -EACCES },
+		{ "http://huggingface.co/b", -EACCES },
+		{ "file:///b", -EACCES },
+	};
+	struct redirect_rules rules = rules_of(HUB, cdn);
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		SCOPED_BUF url = { 0 };
+
+		assert_int_equal(decide(&rules, HUB "/a", table[i].location, FETCH_FOLLOW_OTHERS, &url),
+				 table[i].want);
+	}
+}
+
 static int decide_status(const char *method, int status, bool has_body, const char *location,
 			 enum fetch_follow follow)
 {
@@ -418,6 +442,7 @@ int main(void)
 		cmocka_unit_test(a_hub_at_an_internal_address_may_use_all_its_ports),
 		cmocka_unit_test(stops_after_five_hops),
 		cmocka_unit_test(what_is_elsewhere_is_the_answer_when_only_the_same_origin_is_followed),
+		cmocka_unit_test(others_only_means_that_the_hubs_own_redirects_are_answers),
 		cmocka_unit_test(only_reads_and_bodyless_repeats_are_followed),
 		cmocka_unit_test(knows_internal_addresses),
 		cmocka_unit_test(names_are_no_addresses),

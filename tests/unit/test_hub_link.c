@@ -91,12 +91,44 @@ static void next_link_is_absolute_with_a_space_and_without_commas(void **state)
 	reply_done(&r);
 }
 
+static void assert_edited(const char *const *members, const char *text, const char *want)
+{
+	struct request q = { .base = (char *)"http://here:8090" };
+	SCOPED_BUF out;
+
+	buf_init(&out, 1000);
+	assert_int_equal(link_edit_urls(&hub, &q, str_from(text), members, &out), 0);
+	assert_string_equal(out.bytes, want);
+}
+
+static void makes_whole_addresses_of_the_hub_ours(void **state)
+{
+	assert_edited(NULL, "{\"c\":{\"s\":[\"https://huggingface.co/a/resolve/refs%2Fconvert/x.parquet\"]}}",
+		      "{\"c\":{\"s\":[\"http://here:8090/a/resolve/refs%2Fconvert/x.parquet\"]}}");
+	assert_edited(NULL, "[\"https:\\/\\/hf.co\\/x\"]", "[\"http://here:8090/x\"]");
+	assert_edited(NULL, "[\"https://huggingface.co.evil.example/x\",\"/a\",\"\"]",
+		      "[\"https://huggingface.co.evil.example/x\",\"/a\",\"\"]");
+	assert_edited(NULL, "[\"see https://huggingface.co/x\",\"https://huggingface.co/x and y\"]",
+		      "[\"see https://huggingface.co/x\",\"https://huggingface.co/x and y\"]");
+}
+
+static void edits_the_members_it_is_told_and_no_others(void **state)
+{
+	static const char *const members[] = { "url", "commitUrl", NULL };
+
+	assert_edited(members,
+		      "{\"commitUrl\":\"https://huggingface.co/c\",\"card\":\"https://huggingface.co/d\"}",
+		      "{\"commitUrl\":\"http://here:8090/c\",\"card\":\"https://huggingface.co/d\"}");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_the_next_page_of_the_hub_only),
 		cmocka_unit_test(learns_the_new_name_from_a_redirect),
 		cmocka_unit_test(rewrites_only_locations_of_the_hub),
+		cmocka_unit_test(makes_whole_addresses_of_the_hub_ours),
+		cmocka_unit_test(edits_the_members_it_is_told_and_no_others),
 		cmocka_unit_test(next_link_is_absolute_with_a_space_and_without_commas),
 	};
 

@@ -349,6 +349,111 @@ static void refuses_to_edit_strings_with_bad_escapes(void **state)
 	assert_int_equal(json_edit_strings(STR("[\"\\u12\"]"), to_other_host, &asked, &out), -EINVAL);
 }
 
+static void swaps(const char *text, const char *want)
+{
+	static const char *const names[] = { "xetHash" };
+	static const struct json_swap swap[] = { { "xetEnabled", "true", "false" } };
+	SCOPED_BUF out;
+
+	buf_init(&out, 1000);
+	assert_int_equal(json_edit_members(str_from(text), names, 1, swap, 1, &out), 0);
+	assert_string_equal(out.bytes, want);
+}
+
+static void swaps_one_literal_of_one_member_and_nothing_else(void **state)
+{
+	swaps("{\"a\":true,\"xetEnabled\":true,\"b\":1}", "{\"a\":true,\"xetEnabled\":false,\"b\":1}");
+	swaps("[{ \"xet\\u0045nabled\" :  true }]", "[{ \"xet\\u0045nabled\" :  false }]");
+	swaps("{\"xetEnabled\":false}", "{\"xetEnabled\":false}");
+	swaps("{\"xetEnabled\":\"true\",\"xetHash\":\"f\"}", "{\"xetEnabled\":\"true\"}");
+	swaps("{\"xetHash\":{\"xetEnabled\":true},\"z\":[\"xetEnabled\",true]}", "{\"z\":[\"xetEnabled\",true]}");
+	swaps("{\"xetEnabled\":{\"xetHash\":1,\"xetEnabled\":true}}", "{\"xetEnabled\":{\"xetEnabled\":false}}");
+}
+
+static void gives_elements_as_they_are_written(void **state)
+{
+	const char *want[] = { "{\"a\":[1,\"]\"]}", "\"x\\\"],\"", "-1.50e3", "[]", "null" };
+	struct str rest = STR(" {\"a\":[1,\"]\"]} ,\"x\\\"],\",-1.50e3 ,\n[],null] after"), element;
+
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(json_next_element(&rest, &element), 1);
+		assert_int_equal(element.len, strlen(want[i]));
+		assert_memory_equal(element.ptr, want[i], element.len);
+	}
+	assert_int_equal(json_next_element(&rest, &element), 0);
+}
+
+static void an_element_that_is_cut_off_anywhere_is_waited_for(void **state)
+{
+	struct str text = STR("{\"a\":\"\\\"}\",\"b\":[1,2]} , 12]"), element;
+
+	for (size_t len = 0; len < text.len; len++) {
+		struct str rest = { text.ptr, len };
+		int first = json_next_element(&rest, &element);
+
+		if (first == 1)
+			assert_int_equal(json_next_element(&rest, &element), -EAGAIN);
+		else
+			assert_int_equal(first, -EAGAIN);
+		assert_true(rest.ptr + rest.len == text.ptr + len);
+	}
+}
+
+static void refuses_elements_without_a_comma_between_them(void **state)
+{
+	struct str rest = STR("1 2]"), element;
+
+	assert_int_equal(json_next_element(&rest, &element), -EINVAL);
+	rest = STR(",1]");
+	assert_int_equal(json_next_element(&rest, &element), -EINVAL);
+}
+
+static void find(const char *object, const char *name, const char *want)
+{
+	struct str raw = { NULL, 0 };
+	int r = json_find_member(str_from(object), name, &raw);
+
+	assert_int_equal(r, want ? 0 : -ENOENT);
+	if (want) {
+		assert_int_equal(raw.len, strlen(want));
+		assert_memory_equal(raw.ptr, want, raw.len);
+	}
+}
+
+static void finds_an_objects_own_member(void **state)
+{
+	const char *object = "{\"lfs\":{\"path\":\"no\"} , \"size\" : 12,\"p\\u0061th\":\"a\\/b\",\"t\":\"path\"}";
+
+	find(object, "path", "\"a\\/b\"");
+	find(object, "size", "12");
+	find(object, "t", "\"path\"");
+	find(object, "oid", NULL);
+	find("{}", "path", NULL);
+	find("{\"a\":1}", "path", NULL);
+}
+
+static void refuses_to_look_into_what_is_no_object(void **state)
+{
+	struct str raw;
+
+	assert_int_equal(json_find_member(STR("[\"path\"]"), "path", &raw), -EINVAL);
+	assert_int_equal(json_find_member(STR(""), "path", &raw), -EINVAL);
+	assert_int_equal(json_find_member(STR("{\"path"), "path", &raw), -EINVAL);
+	assert_int_equal(json_find_member(STR("{\"path\":"), "path", &raw), -EINVAL);
+}
+
+static void reads_what_a_string_stands_for(void **state)
+{
+	SCOPED_BUF out;
+
+	buf_init(&out, 100);
+	assert_int_equal(json_unquote(STR("\"gr\\u00fc\\n\\/\""), &out), 0);
+	assert_string_equal(out.bytes, "gr\xc3\xbc\n/");
+	assert_int_equal(json_unquote(STR("12"), &out), -EINVAL);
+	assert_int_equal(json_unquote(STR("\""), &out), -EINVAL);
+	assert_int_equal(json_unquote(STR("\"\\q\""), &out), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -375,6 +480,13 @@ int main(void)
 		cmocka_unit_test(edits_unescaped_values_and_escapes_the_new_ones),
 		cmocka_unit_test(names_the_innermost_member_also_after_a_nested_object),
 		cmocka_unit_test(refuses_to_edit_strings_with_bad_escapes),
+		cmocka_unit_test(swaps_one_literal_of_one_member_and_nothing_else),
+		cmocka_unit_test(gives_elements_as_they_are_written),
+		cmocka_unit_test(an_element_that_is_cut_off_anywhere_is_waited_for),
+		cmocka_unit_test(refuses_elements_without_a_comma_between_them),
+		cmocka_unit_test(finds_an_objects_own_member),
+		cmocka_unit_test(refuses_to_look_into_what_is_no_object),
+		cmocka_unit_test(reads_what_a_string_stands_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

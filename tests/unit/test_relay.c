@@ -623,8 +623,8 @@ static void another_name_or_size_is_refused_before_a_byte(void **state)
 
 static void refusals_of_the_hub_are_told_apart(void **state)
 {
-	static const char *const targets[] = { "/401", "/missing", "/429", "/500" };
-	static const int want[] = { -EACCES, -ENOENT, -EBUSY, -EBADMSG };
+	static const char *const targets[] = { "/401", "/missing", "/500", "/429" };
+	static const int want[] = { -EACCES, -ENOENT, -EBADMSG, -EBUSY };
 	struct fixture *x = *state;
 
 	for (int i = 0; i < 4; i++) {

@@ -36,7 +36,7 @@ static void every_error_says_status_and_retry(void **state)
 		const char *retry_after;
 	} rows[] = { { -EHOSTUNREACH, 503, "0" }, { -ETIMEDOUT, 504, "0" }, { -EBADMSG, 502, "0" },
 		     { -EACCES, 503, "0" },       { -ENODATA, 504, "0" },   { -ENOSPC, 507, NULL },
-		     { -EPERM, 502, NULL },       { -EINVAL, 400, NULL },   { -EBUSY, 429, NULL },
+		     { -EPERM, 502, NULL },       { -EINVAL, 400, NULL },   { -EBUSY, 429, "1" },
 		     { -12345, 500, NULL } };
 	struct request q;
 
@@ -55,6 +55,35 @@ static void every_error_says_status_and_retry(void **state)
 		assert_null(field(&r, "X-Error-Code").ptr);
 		assert_null(field(&r, "X-Repo-Commit").ptr);
 		assert_non_null(strstr(bytes_str(r.bytes).ptr, "model.bin: "));
+		reply_done(&r);
+	}
+	request_done(&q);
+}
+
+static void a_rate_limit_says_how_long_in_both_ways(void **state)
+{
+	static const struct {
+		const char *path;
+		uint64_t busy_ms;
+		const char *after, *limit;
+	} rows[] = {
+		{ "/acme/pub/resolve/main/f", 29001, "30", "\"resolvers\";r=0;t=30" },
+		{ "/api/models/acme/pub", 1000, "1", "\"api\";r=0;t=1" },
+		{ "/acme/pub", 0, "1", "\"pages\";r=0;t=1" },
+	};
+	struct request q;
+
+	request_init(&q, never_wake);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct reply r;
+
+		q.path = str_from(rows[i].path);
+		q.busy_ms = rows[i].busy_ms;
+		reply_init(&r);
+		reply_error(&r, &q, ENDPOINT_API, -EBUSY, STR(""));
+		assert_int_equal(r.status, 429);
+		assert_field(&r, "Retry-After", rows[i].after);
+		assert_field(&r, "RateLimit", rows[i].limit);
 		reply_done(&r);
 	}
 	request_done(&q);
@@ -169,6 +198,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_error_says_status_and_retry),
+		cmocka_unit_test(a_rate_limit_says_how_long_in_both_ways),
 		cmocka_unit_test(api_errors_are_json_and_messages_one_ascii_line),
 		cmocka_unit_test(codeless_401_gets_a_code_but_bad_credentials_do_not),
 		cmocka_unit_test(passes_on_only_what_is_allowed),
