@@ -11,11 +11,11 @@
 #include "common/str.h"
 
 struct buf {
-	char *bytes;     /* owned; always NUL terminated when not NULL */
+	char *bytes; /* owned; always NUL terminated when not NULL */
 	size_t len;
-	size_t room;     /* allocated */
+	size_t room; /* allocated */
 	size_t bytes_max;
-	int error;       /* 0 or -E2BIG, sticky */
+	int error; /* 0 or -E2BIG, sticky */
 };
 
 void buf_init(struct buf *b, size_t bytes_max);

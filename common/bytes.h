@@ -14,5 +14,6 @@ struct bytes *bytes_new_take(char *data, size_t len);
 struct bytes *bytes_new_copy(struct str s);
 struct bytes *bytes_ref(struct bytes *b);
 struct bytes *bytes_unref(struct bytes *b); /* returns NULL */
-struct str bytes_str(const struct bytes *b); /* borrowed while a reference is held; NULL gives the empty string */
+struct str
+bytes_str(const struct bytes *b); /* borrowed while a reference is held; NULL gives the empty string */
 DEFINE_SCOPE(struct bytes *, bytes_unref);

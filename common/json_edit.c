@@ -390,11 +390,9 @@ static int edit_text(struct editor *e, struct str text)
 int json_edit_members(struct str text, const char *const *names, size_t name_count,
 		      const struct json_swap *swaps, size_t swap_count, struct buf *out)
 {
-	struct editor e = { .out = out,
-			    .names = names,
-			    .name_count = name_count,
-			    .swaps = swaps,
-			    .swap_count = swap_count };
+	struct editor e = {
+		.out = out, .names = names, .name_count = name_count, .swaps = swaps, .swap_count = swap_count
+	};
 
 	return text.len ? edit_text(&e, text) : -EINVAL;
 }

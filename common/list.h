@@ -10,12 +10,16 @@ struct list {
 	struct list *prev, *next;
 };
 
-#define LIST_INIT(name) { &(name), &(name) }
+#define LIST_INIT(name)                                                                                      \
+	{                                                                                                    \
+		&(name), &(name)                                                                             \
+	}
 /* The struct that holds this node. */
-#define LIST_ENTRY(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
+#define LIST_ENTRY(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
 /* The body may remove `it` itself from the list. */
-#define LIST_EACH(it, head) \
-	for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+#define LIST_EACH(it, head)                                                                                  \
+	for (struct list *it = (head)->next, *it##_next = it->next; it != (head);                            \
+	     it = it##_next, it##_next = it->next)
 
 static inline void list_init(struct list *l)
 {

@@ -14,8 +14,8 @@ enum lock_rank {
 	LOCK_REQUEST,
 	LOCK_RELAY,
 	LOCK_ASK,
-	LOCK_FLIGHTS,  /* the table of flights */
-	LOCK_FLIGHT,   /* one flight */
+	LOCK_FLIGHTS, /* the table of flights */
+	LOCK_FLIGHT,  /* one flight */
 	LOCK_KEEPER,
 	LOCK_AUTH,
 	LOCK_FETCH,
@@ -45,4 +45,5 @@ static inline void lock_drop_p(struct lock **l)
 		lock_drop(*l);
 }
 /* Holds the lock to the end of the block. */
-#define SCOPED_LOCK(l) __attribute__((cleanup(lock_drop_p), unused)) struct lock *scoped_lock_ = (lock_take(l), (l))
+#define SCOPED_LOCK(l)                                                                                       \
+	__attribute__((cleanup(lock_drop_p), unused)) struct lock *scoped_lock_ = (lock_take(l), (l))

@@ -42,11 +42,13 @@ struct log_field {
 #define LOG_ERR(k, r) LOG_TEXT(k, log_errno_name(r))
 
 const char *log_errno_name(int r);
-void log_line_fields(enum log_level level, const char *room, const char *event, const struct log_field *fields);
-#define log_line(level, room, event, ...) \
-	do { \
-		if ((level) <= log_get_level()) \
-			log_line_fields((level), (room), (event), (const struct log_field[]){ __VA_ARGS__ }); \
+void log_line_fields(enum log_level level, const char *room, const char *event,
+		     const struct log_field *fields);
+#define log_line(level, room, event, ...)                                                                    \
+	do {                                                                                                 \
+		if ((level) <= log_get_level())                                                              \
+			log_line_fields((level), (room), (event),                                            \
+					(const struct log_field[]){ __VA_ARGS__ });                          \
 	} while (0)
 #define log_error(room, event, ...) log_line(LOG_LEVEL_ERROR, room, event, __VA_ARGS__)
 #define log_warning(room, event, ...) log_line(LOG_LEVEL_WARNING, room, event, __VA_ARGS__)

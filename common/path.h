@@ -4,9 +4,9 @@
  * as -errno.
  */
 #pragma once
+#include <sys/stat.h>
 #include "common/buf.h"
 #include "common/str.h"
-#include <sys/stat.h>
 
 /* openat with O_CLOEXEC | O_NOFOLLOW, retried on EINTR. Returns the descriptor or -errno. */
 int fs_open(int dir_fd, const char *name, int flags, mode_t mode);
@@ -22,7 +22,7 @@ int fs_pwrite_all(int fd, const void *bytes, size_t len, uint64_t offset);
 int fs_pread_all(int fd, void *bytes, size_t len, uint64_t offset);
 /* Whole file, at most the buf's maximum (-E2BIG). */
 int fs_read_file(int dir_fd, const char *name, struct buf *ret_bytes);
-int fs_sync(int fd);          /* fsync */
+int fs_sync(int fd);                           /* fsync */
 int fs_sync_dir(int dir_fd, const char *name); /* opens, fsyncs, closes; name NULL: dir_fd itself */
 /*
  * Writes name durably: temporary file, fsync, rename. The folder is not synced: do it after a group. A

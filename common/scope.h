@@ -13,26 +13,26 @@
 #define SCOPED_FREE SCOPED(scope_free)
 #define SCOPED_FD SCOPED(scope_close)
 
-#define DEFINE_SCOPE(type, fn)                              \
-	static inline void fn##_p(type *p)                  \
-	{                                                   \
-		if (*p)                                     \
-			fn(*p);                             \
-	}                                                   \
+#define DEFINE_SCOPE(type, fn)                                                                               \
+	static inline void fn##_p(type *p)                                                                   \
+	{                                                                                                    \
+		if (*p)                                                                                      \
+			fn(*p);                                                                              \
+	}                                                                                                    \
 	struct scope_needs_semicolon
 
-#define TAKE_PTR(p)                    \
-	({                             \
-		__typeof__(p) taken_ = (p); \
-		(p) = NULL;            \
-		taken_;                \
+#define TAKE_PTR(p)                                                                                          \
+	({                                                                                                   \
+		__typeof__(p) taken_ = (p);                                                                  \
+		(p) = NULL;                                                                                  \
+		taken_;                                                                                      \
 	})
 
-#define TAKE_FD(fd)             \
-	({                      \
-		int taken_ = (fd); \
-		(fd) = -1;      \
-		taken_;         \
+#define TAKE_FD(fd)                                                                                          \
+	({                                                                                                   \
+		int taken_ = (fd);                                                                           \
+		(fd) = -1;                                                                                   \
+		taken_;                                                                                      \
 	})
 
 static inline void scope_free_p(void *p)

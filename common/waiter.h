@@ -14,20 +14,20 @@
  *          add or cancel its own waiter: those wait for it to end. It may have another thread do so.
  */
 #pragma once
+#include <stdint.h>
 #include "common/list.h"
 #include "common/lock.h"
-#include <stdint.h>
 
 struct waiters {
-	struct lock lock; /* rank WAITER */
-	struct list list; /* guarded by lock */
+	struct lock lock;    /* rank WAITER */
+	struct list list;    /* guarded by lock */
 	pthread_cond_t left; /* a cancelled one has left the list */
 };
 
 struct waiter {
-	struct list node;           /* guarded by at->lock */
-	struct waiters *at;         /* borrowed from the announcing side; valid while listed */
-	_Atomic uint32_t state;     /* see waiter.c */
+	struct list node;       /* guarded by at->lock */
+	struct waiters *at;     /* borrowed from the announcing side; valid while listed */
+	_Atomic uint32_t state; /* see waiter.c */
 	void (*wake)(struct waiter *);
 };
 

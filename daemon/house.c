@@ -230,7 +230,8 @@ static int start_fetch(struct house *h)
 	int r = fetch_new(&opts, &h->fetch);
 
 	return r < 0 ? say(EX_CONFIG,
-			   "cannot use hub.url = %s and hub.viewer-url = %s: they must be http(s)://HOST[:PORT] "
+			   "cannot use hub.url = %s and hub.viewer-url = %s: they must be "
+			   "http(s)://HOST[:PORT] "
 			   "without a path",
 			   c->hub_url, c->hub_viewer_url)
 		     : 0;

@@ -54,7 +54,8 @@ static void reload(struct house *h, const struct config *started_with, struct co
 	buf_init(&text, 65536);
 	notify_reloading();
 	if (config_load(source, &next, &text) < 0) {
-		log_error("main", "the new configuration is not used", LOG_STR("errors", buf_str(&text)), LOG_END);
+		log_error("main", "the new configuration is not used", LOG_STR("errors", buf_str(&text)),
+			  LOG_END);
 	} else {
 		house_set_options(h, next);
 		if (config_changes_for_restart(started_with, next, &text) > 0)

@@ -22,7 +22,8 @@ void headers_done(struct headers *h);
 /* Returns 0; -EINVAL for a name that is no token or a value with control bytes (tab is allowed): nothing
  * was added. */
 int headers_add(struct headers *h, struct str name, struct str value);
-int headers_addf(struct headers *h, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int headers_addf(struct headers *h, const char *name, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Replaces all fields of that name. */
 int headers_set(struct headers *h, struct str name, struct str value);
 void headers_remove(struct headers *h, struct str name);

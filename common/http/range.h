@@ -11,8 +11,8 @@ struct byte_range {
 };
 
 enum range_verdict {
-	RANGE_NONE,          /* no field, bad syntax, unknown unit, several ranges: answer 200 with everything */
-	RANGE_ONE,           /* *ret_range is set, clamped to the size, never empty */
+	RANGE_NONE, /* no field, bad syntax, unknown unit, several ranges: answer 200 with everything */
+	RANGE_ONE,  /* *ret_range is set, clamped to the size, never empty */
 	RANGE_UNSATISFIABLE, /* 416 */
 };
 

@@ -32,7 +32,9 @@ static bool is_utf8(struct str s)
 {
 	while (s.len) {
 		uint32_t code;
-		size_t len = (unsigned char)s.ptr[0] < 0x80 ? 1 : str_utf8_next(s, &code); /* nearly all are ASCII */
+		size_t len = (unsigned char)s.ptr[0] < 0x80
+				     ? 1
+				     : str_utf8_next(s, &code); /* nearly all are ASCII */
 
 		if (len == 0)
 			return false;

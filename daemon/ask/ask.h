@@ -30,16 +30,17 @@ void asks_free(struct asks *a);
 
 #define ANSWER_HOPS 2
 struct answer {
-	int error;             /* 0, or the errno of fetch's on_done: then nothing below is valid */
-	int status;            /* of the last hop */
-	struct headers first;  /* fields of the first hop that was not followed elsewhere: the Hub's own word */
-	struct headers last;   /* fields of the last hop (the same as first without a redirect) */
+	int error;  /* 0, or the errno of fetch's on_done: then nothing below is valid */
+	int status; /* of the last hop */
+	struct headers
+		first;       /* fields of the first hop that was not followed elsewhere: the Hub's own word */
+	struct headers last; /* fields of the last hop (the same as first without a redirect) */
 	int first_status;
-	struct buf body;       /* of the last hop, identity coded */
+	struct buf body;        /* of the last hop, identity coded */
 	int64_t content_length; /* of the last hop, -1 unknown */
-	int64_t asked_at;      /* wall clock when the call began */
-	int learned;           /* what learn returned */
-	uint64_t wait_ms;      /* with the error -EBUSY: when upstream may be asked again */
+	int64_t asked_at;       /* wall clock when the call began */
+	int learned;            /* what learn returned */
+	uint64_t wait_ms;       /* with the error -EBUSY: when upstream may be asked again */
 };
 
 struct question {
@@ -48,14 +49,14 @@ struct question {
 	struct str target;             /* path and query there */
 	const struct headers *headers; /* extra, may be NULL */
 	struct secret *token;
-	struct str body;               /* request body, copied; ptr NULL: none */
+	struct str body; /* request body, copied; ptr NULL: none */
 	enum fetch_follow follow;
-	uint64_t answer_bytes_max;     /* 0: 64 MiB */
-	uint64_t deadline_ms;          /* 0: 9 s */
+	uint64_t answer_bytes_max; /* 0: 64 MiB */
+	uint64_t deadline_ms;      /* 0: 9 s */
 	/* Work thread, once, whatever the outcome; ctx is copied shallowly and freed by free_ctx after it.
 	 * May be NULL. */
 	int (*learn)(void *ctx, const struct answer *answer);
-	void *learn_ctx;               /* taken by ask_start also when it joins (then freed at once) */
+	void *learn_ctx; /* taken by ask_start also when it joins (then freed at once) */
 	void (*free_ctx)(void *ctx);
 };
 /* key: what makes two questions the same (must hold the subject when the answer depends on it). The

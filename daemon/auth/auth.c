@@ -8,9 +8,9 @@
  */
 #include "auth/priv.h"
 
+#include <assert.h>
 #include "common/alloc.h"
 #include "common/clock.h"
-#include <assert.h>
 
 struct auth *auth_new(const struct auth_opts *opts)
 {
@@ -44,7 +44,8 @@ void auth_free(struct auth *a)
 }
 
 /* Metadata may have been shown later than the files were proven. */
-static void renew_for_metadata(struct auth *a, const struct subject *s, struct str repo, struct access_facts *facts)
+static void renew_for_metadata(struct auth *a, const struct subject *s, struct str repo,
+			       struct access_facts *facts)
 {
 	int64_t at = metas_find(&a->metas, s->id, repo);
 	bool is_granted = s->token && facts->granted >= ACCESS_META;

@@ -84,5 +84,6 @@ void metas_forget_subject(struct metas *m, const uint8_t subject[SUBJECT_BYTES])
 {
 	SCOPED_LOCK(&m->lock);
 
-	(void)map_each(m->by_key, forget_if_its, &(struct forgetting){ .map = m->by_key, .subject = subject });
+	(void)map_each(m->by_key, forget_if_its,
+		       &(struct forgetting){ .map = m->by_key, .subject = subject });
 }

@@ -7,8 +7,8 @@
  */
 #include "auth/priv.h"
 
-#include "common/alloc.h"
 #include <errno.h>
+#include "common/alloc.h"
 
 struct remembered {
 	struct list node;

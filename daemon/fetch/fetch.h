@@ -28,12 +28,13 @@ struct transfer;
 struct secret; /* a token; see secret_* below */
 
 struct fetch_opts {
-	const char *hub_url;               /* "https://huggingface.co", no trailing slash; borrowed for the call */
-	const char *viewer_url;            /* the dataset viewer's; NULL: there is none */
-	const char *const *redirect_hosts; /* allowed besides the hub's own origin; "*.hf.co" matches subdomains; NULL ends */
-	bool is_offline;                   /* hub.offline: every transfer fails at once */
-	const char *user_agent;            /* when the client sent none */
-	const char *ca_file;               /* NULL: the system's */
+	const char *hub_url;    /* "https://huggingface.co", no trailing slash; borrowed for the call */
+	const char *viewer_url; /* the dataset viewer's; NULL: there is none */
+	const char *const *
+		redirect_hosts; /* allowed besides the hub's own origin; "*.hf.co" matches subdomains; NULL ends */
+	bool is_offline;        /* hub.offline: every transfer fails at once */
+	const char *user_agent; /* when the client sent none */
+	const char *ca_file;    /* NULL: the system's */
 	uint64_t connect_timeout_ms;
 	struct metrics *metrics;
 	const struct clock *clock;
@@ -62,7 +63,8 @@ struct str secret_value(const struct secret *s);
 DEFINE_SCOPE(struct secret *, secret_unref);
 
 /* How long until a request of this token to this target would be let through; 0: it may go now. Any thread. */
-uint64_t fetch_busy_ms(struct fetch *f, enum fetch_origin which, struct str target, const struct secret *token);
+uint64_t fetch_busy_ms(struct fetch *f, enum fetch_origin which, struct str target,
+		       const struct secret *token);
 /* What upstream lets us ask, by bucket (policy/policy.h), over all principals. Any thread. */
 struct fetch_limit {
 	int64_t left, quota;   /* of the principal that has least; -1: not told */
@@ -80,11 +82,12 @@ enum fetch_follow {
 };
 
 struct fetch_request {
-	const char *method;            /* GET HEAD POST PUT DELETE PATCH OPTIONS */
-	enum fetch_origin origin;      /* whom to ask */
-	struct str target;             /* path and query there ("/api/models/x"), sent byte for byte */
-	const struct headers *headers; /* extra fields; Host, Authorization, Accept-Encoding, Connection are ours. Copied. */
-	struct secret *token;          /* NULL: anonymous. Referenced. */
+	const char *method;       /* GET HEAD POST PUT DELETE PATCH OPTIONS */
+	enum fetch_origin origin; /* whom to ask */
+	struct str target;        /* path and query there ("/api/models/x"), sent byte for byte */
+	const struct headers *
+		headers; /* extra fields; Host, Authorization, Accept-Encoding, Connection are ours. Copied. */
+	struct secret *token; /* NULL: anonymous. Referenced. */
 	enum fetch_follow follow;
 	uint64_t first_byte_timeout_ms; /* until the final answer's head; 0: 30 s */
 	uint64_t stall_timeout_ms;      /* without a byte of the body, 0: 30 s; not counted while paused */
@@ -94,10 +97,10 @@ struct fetch_request {
 	 * at most 1 MiB is still to come: starting again would take longer (reliability U12).
 	 */
 	uint64_t min_bytes_per_s;
-	bool is_background; /* nobody waits for it: the last tenth of a rate limit is left to others */
-	bool has_body;                  /* on_need_body is asked for it */
-	int64_t body_bytes;             /* -1: chunked */
-	uint64_t body_bytes_max;        /* of the answer; 0: no limit; over it on_done(-E2BIG) */
+	bool is_background;      /* nobody waits for it: the last tenth of a rate limit is left to others */
+	bool has_body;           /* on_need_body is asked for it */
+	int64_t body_bytes;      /* -1: chunked */
+	uint64_t body_bytes_max; /* of the answer; 0: no limit; over it on_done(-E2BIG) */
 };
 
 struct fetch_head {

@@ -31,10 +31,10 @@ enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_COUNT };
 
 /* An origin that is asked by configuration: where it is, where it may redirect to, whether it is there. */
 struct home {
-	struct fetch *fetch;         /* whose part it is */
-	enum fetch_origin which;     /* constant */
-	struct redirect_rules rules; /* constant; .hub is this origin */
-	char *url;                   /* owned, constant; without a slash at its end; NULL: not configured */
+	struct fetch *fetch;           /* whose part it is */
+	enum fetch_origin which;       /* constant */
+	struct redirect_rules rules;   /* constant; .hub is this origin */
+	char *url;                     /* owned, constant; without a slash at its end; NULL: not configured */
 	_Atomic int64_t down_since_at; /* 0: up */
 
 	/* the fetch thread's */
@@ -72,7 +72,7 @@ struct fetch {
 	CURLM *multi;
 	CURLSH *pools[POOL_COUNT];
 	struct list active; /* of transfers */
-	uint64_t now; /* monotonic, read once a turn */
+	uint64_t now;       /* monotonic, read once a turn */
 	uint64_t checked_mono_ms;
 };
 
@@ -92,7 +92,7 @@ struct transfer {
 	struct home *home; /* part of fetch */
 	bool is_own;       /* a probe: it passes the breaker and the governor */
 	bool is_read;
-	struct principal principal; /* of the token */
+	struct principal principal;  /* of the token */
 	char *method, *first_target; /* owned */
 	size_t first_target_len;
 	struct headers headers;
@@ -113,7 +113,7 @@ struct transfer {
 	bool has_doubted; /* its silence was noted */
 	/* once a hop was elsewhere, the token stays at home, wherever the road leads */
 	bool has_left_home;
-	bool is_final;     /* the final head has come */
+	bool is_final; /* the final head has come */
 	bool is_paused_down, is_paused_up, is_body_sent;
 	int error; /* why a callback broke it off */
 	uint64_t since_mono_ms, began_mono_ms;

@@ -16,9 +16,9 @@
 #include "common/http/range.h"
 
 struct plan_reader {
-	uint64_t at;   /* the next byte that it will send */
-	uint64_t end;  /* after the last byte that is fetched for it */
-	bool is_whole; /* it wants everything to the end of the file */
+	uint64_t at;         /* the next byte that it will send */
+	uint64_t end;        /* after the last byte that is fetched for it */
+	bool is_whole;       /* it wants everything to the end of the file */
 	bool waits_for_room; /* nothing is begun for it yet; what runs and helps it goes on */
 };
 struct plan_transfer {

@@ -170,7 +170,7 @@ struct flight {
 	bool is_room_asked; /* somebody frees bytes for room_asked and will call */
 	struct byte_range room_asked;
 	unsigned open_tries, room_tries;
-	bool is_in_line; /* it waits for a slot */
+	bool is_in_line;               /* it waits for a slot */
 	bool is_verified, is_from_hub; /* the digest matched; who sent the last bytes */
 	unsigned mismatches;
 

@@ -4,15 +4,17 @@
  */
 #include "hub/priv.h"
 
-#include "common/alloc.h"
 #include <errno.h>
+#include "common/alloc.h"
 
 /* Who cannot be reached is one thing; a wrong answer or none in time is told as such. */
 static int why_no_proof(int upstream_error)
 {
 	if (upstream_error == -EHOSTUNREACH)
 		return -EACCES;
-	return upstream_error == -EACCES ? -EPERM : upstream_error; /* fetch's word for a redirect that is not allowed */
+	return upstream_error == -EACCES
+		       ? -EPERM
+		       : upstream_error; /* fetch's word for a redirect that is not allowed */
 }
 
 enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,

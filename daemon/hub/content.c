@@ -8,9 +8,9 @@
  */
 #include "hub/priv.h"
 
+#include <errno.h>
 #include "common/alloc.h"
 #include "common/http/etag.h"
-#include <errno.h>
 
 static const char *content_type_of(struct str path)
 {

@@ -11,8 +11,8 @@
  */
 #include "hub/priv.h"
 
-#include "common/alloc.h"
 #include <errno.h>
+#include "common/alloc.h"
 
 static bool is_write(const struct request *q)
 {

@@ -10,13 +10,13 @@
  *           lesson   what a work thread does once with an answer: check, learn facts, keep the document.
  */
 #pragma once
+#include <stdatomic.h>
 #include "common/clock.h"
 #include "common/http/uri.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "hub/hub.h"
-#include <stdatomic.h>
 
 /* How long a HEAD's word about a branch, and about a file we do not hold yet, is kept to the same client. */
 #define PIN_MS 60000
@@ -30,7 +30,7 @@ struct pins {
 
 struct layouts {
 	struct lock lock;
-	struct list latest; /* guarded by lock */
+	struct list latest;  /* guarded by lock */
 	size_t count, items; /* guarded by lock */
 };
 
@@ -140,8 +140,9 @@ struct doc_spec {
 	char commit[COMMIT_TEXT]; /* pinned to; or "" */
 	uint64_t ttl_ms;
 	enum access_level level; /* who may see it; ACCESS_NONE stands for META */
-	bool has_hub_urls;       /* all its strings are addresses: those of the Hub become ours when it is served */
-	struct str stand_in;     /* the key of a pinned document that says the same; for when upstream is no help */
+	bool has_hub_urls; /* all its strings are addresses: those of the Hub become ours when it is served */
+	struct str
+		stand_in; /* the key of a pinned document that says the same; for when upstream is no help */
 	int (*teach)(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
 	void (*kept)(struct lesson *l, const struct answer *a, const struct doc *doc);
 };

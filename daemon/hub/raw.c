@@ -40,8 +40,9 @@ static void set_wanted_part(const struct request *q, struct str text, const char
 	} else if (kind == RANGE_ONE) {
 		reply_text(r, 206, "text/plain; charset=utf-8",
 			   str_from_range(text.ptr + range.first, text.ptr + range.end));
-		(void)headers_addf(&r->headers, "Content-Range", "bytes %llu-%llu/%zu", (unsigned long long)range.first,
-				   (unsigned long long)range.end - 1, text.len);
+		(void)headers_addf(&r->headers, "Content-Range", "bytes %llu-%llu/%zu",
+				   (unsigned long long)range.first, (unsigned long long)range.end - 1,
+				   text.len);
 	} else {
 		reply_text(r, 200, "text/plain; charset=utf-8", text);
 	}

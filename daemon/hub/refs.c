@@ -4,9 +4,9 @@
  */
 #include "hub/priv.h"
 
+#include <errno.h>
 #include "common/alloc.h"
 #include "common/json.h"
-#include <errno.h>
 
 static void learn_refs(struct lesson *l, const struct answer *a, const struct json *list, bool by_name)
 {

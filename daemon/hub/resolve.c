@@ -9,8 +9,8 @@
  */
 #include "hub/priv.h"
 
-#include "common/alloc.h"
 #include <errno.h>
+#include "common/alloc.h"
 
 /* What is known about a revision before anything is asked. */
 struct name_state {
@@ -118,14 +118,14 @@ static int serve(struct hub *h, struct request *q, const struct hub_route *route
 
 /* What upstream can be asked for, and what it has just said. */
 struct situation {
-	int access_error;    /* why nobody can be asked for a proof; 0: somebody can */
-	bool name_is_down;   /* nobody can be asked where the branch stands */
+	int access_error;  /* why nobody can be asked for a proof; 0: somebody can */
+	bool name_is_down; /* nobody can be asked where the branch stands */
 	bool is_just_proved; /* this request's own question was answered well: that is the proof, however short its life */
 };
 
 /* Tries to answer from what is known. Returns 0 with a reply, -EAGAIN, or 1: upstream must be asked. */
-static int answer_from_index(struct hub *h, struct request *q, const struct hub_route *route, struct situation now,
-			     struct reply *r)
+static int answer_from_index(struct hub *h, struct request *q, const struct hub_route *route,
+			     struct situation now, struct reply *r)
 {
 	SCOPED_BUF canonical;
 	struct str repo = hub_canonical(h, route, &canonical);
@@ -191,7 +191,9 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 
 	hub_note(q, route);
 	verdict = answer_from_index(
-		h, q, route, (struct situation){ .access_error = is_down ? -EHOSTUNREACH : 0, .name_is_down = is_down }, r);
+		h, q, route,
+		(struct situation){ .access_error = is_down ? -EHOSTUNREACH : 0, .name_is_down = is_down },
+		r);
 	if (verdict != 1)
 		return verdict;
 
@@ -203,9 +205,12 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 			reply_upstream_error(r, ENDPOINT_FILE, answer);
 			return 0;
 		}
-		verdict = answer->learned == 0 ?
-			answer_from_index(h, q, route, (struct situation){ .name_is_down = true, .is_just_proved = true }, r) :
-			1;
+		verdict = answer->learned == 0
+				  ? answer_from_index(h, q, route,
+						      (struct situation){ .name_is_down = true,
+									  .is_just_proved = true },
+						      r)
+				  : 1;
 		if (verdict != 1)
 			return verdict;
 		reply_error(r, q, ENDPOINT_FILE, answer->learned ? answer->learned : -EPROTO, route->path);
@@ -213,8 +218,8 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	}
 	/* upstream is no help: what is held is served to those whose right is known */
 	verdict = answer_from_index(
-		h, q, route,
-		(struct situation){ .access_error = proof_error(answer), .name_is_down = true }, r);
+		h, q, route, (struct situation){ .access_error = proof_error(answer), .name_is_down = true },
+		r);
 	if (verdict != 1)
 		return verdict;
 	q->result = RESULT_OFFLINE_MISS;

@@ -33,8 +33,8 @@ struct index;
 #define SUBJECT_BYTES 16
 
 struct index_opts {
-	const char *path;        /* of index.db; borrowed for the call */
-	size_t memory_entries;   /* how many rows of each kind stay in memory */
+	const char *path;      /* of index.db; borrowed for the call */
+	size_t memory_entries; /* how many rows of each kind stay in memory */
 	struct metrics *metrics;
 	const struct clock *clock;
 };
@@ -87,12 +87,12 @@ enum fact_kind {
 };
 
 struct doc {
-	struct digest body;      /* a blob of the store */
+	struct digest body; /* a blob of the store */
 	uint64_t body_size;
 	int64_t fetched_at;
 	char *content_type;
-	char *link_next;         /* path and query of the next page on our own server, or NULL */
-	char commit[COMMIT_TEXT];/* X-Repo-Commit, or "" */
+	char *link_next;          /* path and query of the next page on our own server, or NULL */
+	char commit[COMMIT_TEXT]; /* X-Repo-Commit, or "" */
 };
 void doc_done(struct doc *d);
 
@@ -100,17 +100,17 @@ void doc_done(struct doc *d);
 struct fact {
 	enum fact_kind kind;
 	struct str repo;
-	struct str revision;     /* NAME */
-	struct str path;         /* ENTRY ABSENT; key of DOC */
-	struct str to;           /* ALIAS */
+	struct str revision; /* NAME */
+	struct str path;     /* ENTRY ABSENT; key of DOC */
+	struct str to;       /* ALIAS */
 	char commit[COMMIT_TEXT];
-	struct content_id content;  /* ENTRY */
-	struct digest sha256;       /* BLOB BLOB_GONE USE */
-	struct git_oid git;         /* BLOB */
-	uint64_t size;              /* BLOB; TREE: number of entries, filled in by index_take_batch() */
+	struct content_id content; /* ENTRY */
+	struct digest sha256;      /* BLOB BLOB_GONE USE */
+	struct git_oid git;        /* BLOB */
+	uint64_t size;             /* BLOB; TREE: number of entries, filled in by index_take_batch() */
 	uint8_t subject[SUBJECT_BYTES];
 	enum access_level level;
-	int64_t at;              /* wall clock of the fact */
+	int64_t at; /* wall clock of the fact */
 	const struct doc *doc;
 };
 /* One journal line (no newline): returns 1; 0 for kinds that are not journaled; -E2BIG. */

@@ -6,9 +6,9 @@
  */
 #include "metrics/priv.h"
 
+#include <assert.h>
 #include "common/alloc.h"
 #include "common/clock.h"
-#include <assert.h>
 
 #define WORDS(set, ...) static const char *const set##_words[] = { __VA_ARGS__ }
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

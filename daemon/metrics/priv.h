@@ -3,8 +3,8 @@
  * metrics/priv - how values lie in memory: one flat array of atomics, a metric's cells at its offset.
  */
 #pragma once
-#include "metrics/metrics.h"
 #include <stdatomic.h>
+#include "metrics/metrics.h"
 
 #define METRICS_SOURCES_MAX 8
 #define HISTOGRAM_BUCKETS 12

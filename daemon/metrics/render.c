@@ -5,11 +5,11 @@
  */
 #include "metrics/priv.h"
 
-#include "common/log.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
+#include "common/log.h"
 
 /* Writes {a="x",b="y"} of a cell; extra is a ready label such as le="0.1", or NULL. */
 static void write_labels(struct buf *out, const struct label_set *set, unsigned cell, const char *extra)

@@ -4,10 +4,10 @@
  * unit test.
  */
 #pragma once
-#include "common/http/range.h"
-#include "common/str.h"
 #include <stdbool.h>
 #include <stdint.h>
+#include "common/http/range.h"
+#include "common/str.h"
 
 /* --- freshness
  * ------------------------------------------------------------------------------------------------ */
@@ -20,8 +20,8 @@ enum freshness {
 
 struct freshness_facts {
 	bool is_held;
-	bool is_immutable;   /* addressed by a commit */
-	int64_t checked_at;  /* wall clock, when upstream last agreed */
+	bool is_immutable;  /* addressed by a commit */
+	int64_t checked_at; /* wall clock, when upstream last agreed */
 	int64_t now;
 	uint64_t ttl_ms;
 	bool upstream_is_down; /* breaker open or offline: what is held is used at once */
@@ -67,7 +67,8 @@ enum fill_plan {
  * A small file is always fetched whole (at most 8 MiB); so is an open-ended or large range (at least half
  * of the file).
  */
-enum fill_plan policy_fill_plan(struct byte_range wanted, bool is_open, uint64_t size, struct byte_range *ret_window);
+enum fill_plan policy_fill_plan(struct byte_range wanted, bool is_open, uint64_t size,
+				struct byte_range *ret_window);
 /* Should a reader at `offset` wait for a transfer that now stands at `position` and runs at `bytes_per_s`,
  * or start its own? */
 bool policy_worth_waiting(uint64_t offset, uint64_t position, uint64_t bytes_per_s);
@@ -78,11 +79,11 @@ uint64_t policy_held_back_bytes(uint64_t size);
  * ------------------------------------------------------------------ */
 
 struct retry_facts {
-	int error;             /* 0 or -errno of the transport */
-	int status;            /* HTTP status, 0 if none */
-	unsigned attempts;     /* made so far, without progress between */
-	bool made_progress;    /* bytes arrived since the last failure */
-	bool is_signed_hop;    /* the answer came from a signed URL, not from the Hub's origin */
+	int error;              /* 0 or -errno of the transport */
+	int status;             /* HTTP status, 0 if none */
+	unsigned attempts;      /* made so far, without progress between */
+	bool made_progress;     /* bytes arrived since the last failure */
+	bool is_signed_hop;     /* the answer came from a signed URL, not from the Hub's origin */
 	int64_t retry_after_ms; /* -1: none said */
 };
 struct retry_verdict {

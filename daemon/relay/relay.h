@@ -13,9 +13,9 @@
  *           (3) memory is bounded whatever either side does; a slow reader pauses upstream.
  */
 #pragma once
+#include "common/hash.h"
 #include "common/waiter.h"
 #include "fetch/fetch.h"
-#include "common/hash.h"
 
 struct relays;
 struct relay;
@@ -36,8 +36,9 @@ struct relay_query {
 	struct secret *token;
 	enum fetch_follow follow;
 	bool has_body;
-	int64_t body_bytes;             /* -1: chunked */
-	const struct content_id *verify;/* NULL: bytes as they come; else a whole GET of this content: Hub hop and size are checked too */
+	int64_t body_bytes; /* -1: chunked */
+	const struct content_id *
+		verify; /* NULL: bytes as they come; else a whole GET of this content: Hub hop and size are checked too */
 };
 int relay_start(struct relays *r, const struct relay_query *q, struct relay **ret_relay);
 void relay_free(struct relay *r); /* cancels */
@@ -45,7 +46,8 @@ DEFINE_SCOPE(struct relay *, relay_free);
 
 /* Returns 0: the final head has come; -EAGAIN; or what fetch said. Headers are borrowed for the relay's
  * life. */
-int relay_head(struct relay *r, int *ret_status, const struct headers **ret_headers, int64_t *ret_content_length);
+int relay_head(struct relay *r, int *ret_status, const struct headers **ret_headers,
+	       int64_t *ret_content_length);
 /* Bytes of the answer: > 0; 0 the end; -EAGAIN; other: break the connection. */
 ssize_t relay_read(struct relay *r, void *bytes, size_t len_max);
 /* Bytes of the request body: how many were taken (0..len); -EAGAIN none just now; other: upstream has gone

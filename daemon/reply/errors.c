@@ -4,9 +4,9 @@
  */
 #include "reply/errors.h"
 
+#include <errno.h>
 #include "common/alloc.h"
 #include "common/json.h"
-#include <errno.h>
 
 struct error_row {
 	int error;
@@ -35,7 +35,8 @@ static const struct error_row error_rows[] = {
 	{ -ELOOP, 502, false, "upstream redirected too often" },
 	{ -E2BIG, 502, false, "upstream's answer is larger than this cache accepts" },
 	{ -EBUSY, 429, false,
-	  "upstream's rate limit is used up, for this token or for all who send none, and nothing is asked until it "
+	  "upstream's rate limit is used up, for this token or for all who send none, and nothing is asked "
+	  "until it "
 	  "ends; a token of one's own has a limit of its own (HF_TOKEN)" },
 	{ -EACCES, 503, true,
 	  "upstream cannot be reached, and this repository is not in this cache, or this token has not "

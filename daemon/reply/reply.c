@@ -4,8 +4,8 @@
  */
 #include "reply/reply.h"
 
-#include "common/alloc.h"
 #include <assert.h>
+#include "common/alloc.h"
 
 void reply_init(struct reply *r)
 {

@@ -8,9 +8,9 @@
  */
 #include "reply/request.h"
 
-#include "common/alloc.h"
 #include <assert.h>
 #include <errno.h>
+#include "common/alloc.h"
 
 void request_init(struct request *r, void (*wake)(struct waiter *))
 {

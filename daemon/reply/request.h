@@ -51,7 +51,7 @@ struct request {
 	uint64_t began_mono_ms, began_mono_us;
 
 	/* for the access log and metrics; set by handlers as they learn it; static strings or owned */
-	unsigned row;             /* router's own: the row that router_classify() found */
+	unsigned row; /* router's own: the row that router_classify() found */
 	enum metric_route route;
 	enum metric_result result;
 	char *log_repo;     /* owned or NULL */

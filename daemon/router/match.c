@@ -8,8 +8,8 @@
  */
 #include "router/match.h"
 
-#include "common/http/uri.h"
 #include <errno.h>
+#include "common/http/uri.h"
 
 /* Each slash-separated piece of a decoded segment must be a plain name. */
 static bool is_plain(struct str segment)

@@ -4,9 +4,9 @@
  */
 #include "router/router.h"
 
+#include <errno.h>
 #include "common/alloc.h"
 #include "router/match.h"
-#include <errno.h>
 
 enum methods { GET_HEAD = 1, POST_ONLY = 2, ANY = 3 };
 
@@ -211,7 +211,8 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 		refuse_method(reply);
 	} else if (error == -EINVAL || error == -E2BIG || hides_a_slash(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this path has an empty, hidden or malformed segment");
-	} else if (m.row && (m.row->entry == hub_forward_entry || m.row == VIEWER_ROW) && is_no_hub_path(&m)) {
+	} else if (m.row && (m.row->entry == hub_forward_entry || m.row == VIEWER_ROW) &&
+		   is_no_hub_path(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 404, "no such page");
 	} else if (has_body(q) && (!m.row || m.row->body == BODY_NONE || is_get(q))) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this request takes no body");

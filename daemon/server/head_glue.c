@@ -94,7 +94,8 @@ static bool host_is_served(const struct exchange *x)
 		return true;
 	/* clients make the dataset viewer's name out of ours (hub-protocol 1.7) */
 	if (str_starts_with(host, STR("datasets-server."))) {
-		host = (struct str){ host.ptr + strlen("datasets-server."), host.len - strlen("datasets-server.") };
+		host = (struct str){ host.ptr + strlen("datasets-server."),
+				     host.len - strlen("datasets-server.") };
 		name = host;
 	}
 	for (size_t i = host.len; i > 0 && host.ptr[i - 1] != ']'; i--)

@@ -3,7 +3,8 @@
  * server/loop - one thread, one daemon of the library, one epoll around both.
  *
  * The library runs in external epoll mode: its own epoll descriptor is one of those we wait for, then MHD_run() does what
- * is due. In this mode it has no wake-up of its own (it drops MHD_USE_ITC), so whoever resumes a connection wakes us. Its internal epoll thread is not used because it stalls when exactly 128 events arrive at once; MHD_run_wait()
+ * is due. In this mode it has no wake-up of its own (it drops MHD_USE_ITC), so whoever resumes a connection wakes us.
+ * Its internal epoll thread is not used because it stalls when exactly 128 events arrive at once; MHD_run_wait()
  * with a timeout has the same lines.
  *
  *   wait (library, wake-up, listeners, lingering sockets) -> accept -> MHD_run -> once a second: deadlines

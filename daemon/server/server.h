@@ -22,14 +22,15 @@ struct server;
 struct server_opts {
 	/* "127.0.0.1:8090", "[::]:8090", "0.0.0.0:0", "unix:/run/hfcached/admin.sock"; NULL ends */
 	const char *const *listen;
-	const int *inherited_fds;   /* sockets from the service manager; used instead of listen when count > 0 */
+	const int
+		*inherited_fds; /* sockets from the service manager; used instead of listen when count > 0 */
 	unsigned inherited_count;
-	unsigned threads;           /* 0: one per core */
-	unsigned connections_max;   /* all threads together; 0: 10,000 or what RLIMIT_NOFILE allows */
-	uint64_t head_timeout_ms;   /* 0: 10 s */
-	uint64_t idle_timeout_ms;   /* keep-alive; 0: 75 s */
-	const char *public_url;     /* or NULL */
-	const char *const *hosts;   /* accepted Host values besides public_url; NULL: any */
+	unsigned threads;         /* 0: one per core */
+	unsigned connections_max; /* all threads together; 0: 10,000 or what RLIMIT_NOFILE allows */
+	uint64_t head_timeout_ms; /* 0: 10 s */
+	uint64_t idle_timeout_ms; /* keep-alive; 0: 75 s */
+	const char *public_url;   /* or NULL */
+	const char *const *hosts; /* accepted Host values besides public_url; NULL: any */
 	struct router *router;
 	struct auth *auth;
 	struct metrics *metrics;

@@ -217,7 +217,7 @@ static int each_below(struct store *s, unsigned ab, int (*visit)(void *ctx, unsi
 	char folder[3];
 	int r = 0;
 
-	(void)snprintf(folder, sizeof(folder), "%02x", ab & 0xff);
+	format_hex(&(uint8_t){ (uint8_t)ab }, 1, folder);
 	mark_folders(&s->blobs, folder, is_there);
 	mark_folders(&s->meta, folder, is_there);
 	for (unsigned cd = 0; cd < 256 && r == 0; cd++)

@@ -34,13 +34,13 @@
 #include "policy/policy.h"
 
 struct store;
-struct blob;  /* an open finished file; shared by count */
-struct part;  /* an open partial file; shared by count */
+struct blob; /* an open finished file; shared by count */
+struct part; /* an open partial file; shared by count */
 
 struct store_opts {
-	const char *path;       /* borrowed for the call */
-	uint64_t size_max;      /* bytes; 0: no limit */
-	uint64_t disk_reserve;  /* bytes of the file system that stay free */
+	const char *path;        /* borrowed for the call */
+	uint64_t size_max;       /* bytes; 0: no limit */
+	uint64_t disk_reserve;   /* bytes of the file system that stay free */
 	struct metrics *metrics; /* borrowed, outlives the store */
 	const struct clock *clock;
 };
@@ -136,7 +136,7 @@ struct part *part_ref(struct part *p);
 /* The last one of a part that is neither dropped nor finished saves its map and keeps its file for resuming.
  * That waits for the disk: not on the fetch thread. */
 struct part *part_unref(struct part *p);
-int part_fd(const struct part *p);       /* borrowed; readable by anybody */
+int part_fd(const struct part *p); /* borrowed; readable by anybody */
 /* Writes to the page cache. Fetch thread. Returns 0; -EINVAL beyond the size; -ENOSPC (also what was not
  * reserved); -EIO (also once it is leaving). */
 int part_write(struct part *p, uint64_t offset, const void *bytes, size_t len);

@@ -28,7 +28,7 @@ struct rig {
 	atomic_int name_error;   /* instead of naming */
 	atomic_bool
 		has_room_after_call; /* on_need_room removes evictable; else it says that nothing can go */
-	struct digest evictable[2]; /* the last one goes first */
+	struct digest evictable[2];  /* the last one goes first */
 	atomic_uint evictable_count;
 	_Atomic uint64_t room_bytes; /* the most that one call asked for */
 	uint64_t store_max;
@@ -67,8 +67,8 @@ struct client {
 	struct byte_range range;
 	bool is_open;
 	const struct content_id *id; /* instead of the rig's */
-	const char *token;    /* Authorization, or NULL */
-	uint64_t leave_after; /* stops reading after so many bytes; 0: never */
+	const char *token;           /* Authorization, or NULL */
+	uint64_t leave_after;        /* stops reading after so many bytes; 0: never */
 	/* results */
 	int join_error, start_error, error, status;
 	bool has_joined, is_right;

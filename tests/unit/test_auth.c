@@ -8,13 +8,13 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 #include "auth/auth.h"
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "metrics/metrics.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #define TTL_S 300
 
@@ -244,7 +244,8 @@ static void old_proof_for_files_outlives_an_answer_about_metadata(void **state)
 	/* a refusal of metadata ends all of it */
 	learn(f, &alice, ACCESS_META, 404, "RepoNotFound", "Repository not found");
 	f->now += 60;
-	assert_int_equal(may(f, &alice, ACCESS_META, true), ACCESS_DENY); /* the public mark is older than her refusal */
+	assert_int_equal(may(f, &alice, ACCESS_META, true),
+			 ACCESS_DENY); /* the public mark is older than her refusal */
 	learn(f, &anonymous, ACCESS_META, 401, NULL, "Invalid username or password.");
 	f->now += 60;
 	assert_int_equal(may(f, &anonymous, ACCESS_META, false), ACCESS_PROBE);

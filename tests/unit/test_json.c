@@ -366,8 +366,10 @@ static void swaps_one_literal_of_one_member_and_nothing_else(void **state)
 	swaps("[{ \"xet\\u0045nabled\" :  true }]", "[{ \"xet\\u0045nabled\" :  false }]");
 	swaps("{\"xetEnabled\":false}", "{\"xetEnabled\":false}");
 	swaps("{\"xetEnabled\":\"true\",\"xetHash\":\"f\"}", "{\"xetEnabled\":\"true\"}");
-	swaps("{\"xetHash\":{\"xetEnabled\":true},\"z\":[\"xetEnabled\",true]}", "{\"z\":[\"xetEnabled\",true]}");
-	swaps("{\"xetEnabled\":{\"xetHash\":1,\"xetEnabled\":true}}", "{\"xetEnabled\":{\"xetEnabled\":false}}");
+	swaps("{\"xetHash\":{\"xetEnabled\":true},\"z\":[\"xetEnabled\",true]}",
+	      "{\"z\":[\"xetEnabled\",true]}");
+	swaps("{\"xetEnabled\":{\"xetHash\":1,\"xetEnabled\":true}}",
+	      "{\"xetEnabled\":{\"xetEnabled\":false}}");
 }
 
 static void gives_elements_as_they_are_written(void **state)
@@ -422,7 +424,8 @@ static void find(const char *object, const char *name, const char *want)
 
 static void finds_an_objects_own_member(void **state)
 {
-	const char *object = "{\"lfs\":{\"path\":\"no\"} , \"size\" : 12,\"p\\u0061th\":\"a\\/b\",\"t\":\"path\"}";
+	const char *object =
+		"{\"lfs\":{\"path\":\"no\"} , \"size\" : 12,\"p\\u0061th\":\"a\\/b\",\"t\":\"path\"}";
 
 	find(object, "path", "\"a\\/b\"");
 	find(object, "size", "12");

@@ -252,8 +252,8 @@ static bool fetch_windows(struct store *s, struct data *d)
 	p = NULL;
 	if (!is_done || open_whole(s, &id, &p) < 0)
 		return false;
-	is_done = part_held_from(p, 1000) == 1000 && part_held_from(p, 200000) == 10000 && part_reset(p) == 0 &&
-		  fetch_window(p, d, 100000, 100001);
+	is_done = part_held_from(p, 1000) == 1000 && part_held_from(p, 200000) == 10000 &&
+		  part_reset(p) == 0 && fetch_window(p, d, 100000, 100001);
 	(void)part_unref(p);
 	p = NULL;
 	if (!is_done || store_open_part(s, &id, &p) < 0)
