@@ -95,18 +95,9 @@ static void judge(struct str id, char want, struct str bytes)
 		assert_int_equal(good, bytes.len);
 }
 
-/* tests/heads is beside the folder of this source file. */
 static void read_cases(struct buf *ret_text)
 {
-	struct str here = str_from(__FILE__);
-	SCOPED_BUF path;
-
-	while (here.len > 0 && here.ptr[here.len - 1] != '/')
-		here.len--;
-	buf_init(&path, 4096);
-	buf_append_str(&path, here);
-	buf_append_str(&path, STR("../heads/heads.txt"));
-	assert_int_equal(fs_read_file(AT_FDCWD, path.bytes, ret_text), 0);
+	assert_int_equal(fs_read_file(AT_FDCWD, TESTS_FOLDER "/heads/heads.txt", ret_text), 0);
 }
 
 static void judges_the_89_heads_as_wanted(void **state)
