@@ -8,8 +8,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 #include "common/alloc.h"
@@ -96,13 +98,27 @@ static void serve(struct house *h, const struct config *started_with, struct con
 	}
 }
 
-static void greet(const char *address)
+/* The first lines say what to type next: with the name that other machines know us by, where there is one. */
+static void greet(const struct config *config, const char *address)
 {
+	char host[256] = "", port[16] = "";
+	const char *colon = strrchr(address, ':');
+	SCOPED_FREE char *url = NULL;
+
+	if (*config->server_public_url) {
+		url = xstrdup(config->server_public_url);
+	} else if (colon && (strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0) &&
+		   gethostname(host, sizeof(host) - 1) == 0) {
+		(void)snprintf(port, sizeof(port), "%s", colon);
+		url = xasprintf("http://%s%s", host, port);
+	} else {
+		url = xasprintf("http://%s", address);
+	}
 	(void)printf("Serving on http://%s\n"
-		     "  export HF_ENDPOINT=http://%s\n"
+		     "  export HF_ENDPOINT=%s\n"
 		     "  hf download openai-community/gpt2\n"
-		     "Look at http://%s/-/ for more.\n",
-		     address, address, address);
+		     "Look at %s/-/ for more.\n",
+		     address, url, url);
 	(void)fflush(stdout);
 }
 
@@ -112,11 +128,12 @@ static int run(const struct config *config, const struct config_source *source)
 	struct house *h = NULL;
 	int signals = block_signals(), r;
 
+	(void)umask(0077); /* what we write is ours alone */
 	raise_descriptor_limit();
 	log_set_level(config->log_level);
 	r = house_start(config, &h);
 	if (r == 0) {
-		greet(house_address(h));
+		greet(config, house_address(h));
 		notify_ready("serving");
 		serve(h, config, &latest, source, signals);
 		notify_stopping("finishing running answers");
@@ -199,7 +216,7 @@ int main(int argc, char **argv)
 	int option, action = 0;
 	size_t set_count = 0;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (option) {
 		case OPT_CONFIG:
 			source.file = optarg;
@@ -217,6 +234,7 @@ int main(int argc, char **argv)
 			(void)puts("hfcached " HFCACHED_VERSION);
 			return 0;
 		case OPT_HELP:
+		case 'h':
 			return usage(stdout);
 		default:
 			return usage(stderr);

@@ -85,9 +85,9 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 }
 
 static void learn_access(struct auth *a, const struct subject *s, const struct verdict_facts *v,
-			 enum access_level level)
+			 enum access_level level, int64_t at)
 {
-	struct fact f = { .repo = v->repo, .level = level, .at = v->asked_at };
+	struct fact f = { .repo = v->repo, .level = level, .at = at };
 
 	f.kind = s->token ? FACT_GRANT : FACT_PUBLIC;
 	memcpy(f.subject, s->id, SUBJECT_BYTES);
@@ -99,34 +99,52 @@ static void learn_allowed(struct auth *a, const struct subject *s, const struct 
 {
 	struct access_facts known = { 0 };
 
+	/* asked before the last refusal and answered after it: the refusal is the younger word */
+	if (refusals_find(&a->refusals, s->id, v->repo, level, NULL) > v->asked_at)
+		return;
 	refusals_forget(&a->refusals, s->id, v->repo);
 	index_find_access(a->index, v->repo, s->id, &known);
 	/* an answer about metadata says nothing about the files that were proven before, neither for nor against */
 	if ((s->token ? known.granted : known.public_level) > level)
 		metas_put(&a->metas, s->id, v->repo, v->asked_at);
 	else
-		learn_access(a, s, v, level);
+		learn_access(a, s, v, level, v->asked_at);
 }
 
+/*
+ * A gated repo refuses its files and goes on showing its card: what was known about metadata stays, no younger than it was.
+ * Every other refusal is about the repo itself and ends all of it.
+ */
 static void learn_refused(struct auth *a, const struct subject *s, const struct verdict_facts *v)
 {
+	bool is_gated = v->proves == ACCESS_FILES &&
+			str_eq(headers_get(v->headers, STR("X-Error-Code")), STR("GatedRepo"));
+	enum access_level left = is_gated ? ACCESS_META : ACCESS_NONE;
 	struct access_facts known = { 0 };
-	enum access_level left = v->proves == ACCESS_FILES ? ACCESS_META : ACCESS_NONE;
 	enum access_level had;
 
 	refusals_put(&a->refusals, s->id, v);
-	if (left == ACCESS_NONE)
+	if (!is_gated)
 		metas_forget(&a->metas, s->id, v->repo);
 	index_find_access(a->index, v->repo, s->id, &known);
 	had = s->token ? known.granted : known.public_level;
 	if (had > left)
-		learn_access(a, s, v, left);
+		learn_access(a, s, v, left, s->token ? known.granted_at : known.public_at);
 }
 
-static bool is_bad_token(const struct verdict_facts *v)
+void auth_forget_subject(struct auth *a, const struct subject *s)
 {
-	return v->status == 401 && str_starts_with(headers_get(v->headers, STR("X-Error-Message")),
-						   STR("Invalid credentials in Authorization"));
+	struct fact f = { .kind = FACT_FORGET_GRANTS, .at = clock_wall_s(a->clock) };
+
+	memcpy(f.subject, s->id, SUBJECT_BYTES);
+	index_learn(a->index, &f);
+	metas_forget_subject(&a->metas, s->id);
+}
+
+bool auth_is_bad_token(int status, const struct headers *answer)
+{
+	return status == 401 && str_starts_with(headers_get(answer, STR("X-Error-Message")),
+						STR("Invalid credentials in Authorization"));
 }
 
 void auth_learn(struct auth *a, const struct subject *s, const struct verdict_facts *v)
@@ -141,13 +159,8 @@ void auth_learn(struct auth *a, const struct subject *s, const struct verdict_fa
 		learn_allowed(a, s, v, ACCESS_META);
 	} else if (v->status == 401 || v->status == 403 || v->status == 451 ||
 		   (v->status == 404 && str_eq(code, STR("RepoNotFound")))) {
-		if (is_bad_token(v) && s->token) {
-			struct fact f = { .kind = FACT_FORGET_GRANTS, .at = v->asked_at };
-
-			memcpy(f.subject, s->id, SUBJECT_BYTES);
-			index_learn(a->index, &f);
-			metas_forget_subject(&a->metas, s->id);
-		}
+		if (s->token && auth_is_bad_token(v->status, v->headers))
+			auth_forget_subject(a, s);
 		learn_refused(a, s, v);
 	}
 }

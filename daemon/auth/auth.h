@@ -83,3 +83,6 @@ struct verdict_facts {
 /* Learns from any answer. Refusals that are about an entry or a revision (EntryNotFound, RevisionNotFound)
  * prove access. */
 void auth_learn(struct auth *a, const struct subject *s, const struct verdict_facts *v);
+/* Did upstream say that the token itself is no good (any more)? Then all that it has proved is void. */
+bool auth_is_bad_token(int status, const struct headers *answer);
+void auth_forget_subject(struct auth *a, const struct subject *s);

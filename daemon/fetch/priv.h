@@ -31,6 +31,7 @@ enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_COUNT };
 
 /* An origin that is asked by configuration: where it is, where it may redirect to, whether it is there. */
 struct home {
+	uint64_t told_mono_ms;         /* when a failure was last explained in the log */
 	struct fetch *fetch;           /* whose part it is */
 	enum fetch_origin which;       /* constant */
 	struct redirect_rules rules;   /* constant; .hub is this origin */

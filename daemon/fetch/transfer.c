@@ -223,9 +223,30 @@ static int check_complete(const struct transfer *t)
 	return 0;
 }
 
+/* The cause in words, for who looks why nothing comes: a name, a port, a certificate. Once in a while: each request has a line. */
+#define TELL_EVERY_MS 10000
+
+static void tell_why(struct transfer *t, int error, CURLcode code)
+{
+	uint64_t now = t->fetch->now;
+
+	if (error == 0 || error == -ECANCELED || t->error ||
+	    (t->home->told_mono_ms && now - t->home->told_mono_ms < TELL_EVERY_MS))
+		return;
+	t->home->told_mono_ms = now;
+	log_warning("fetch", "no answer from upstream", LOG_TEXT("host", t->origin.host),
+		    LOG_U64("port", t->origin.port), LOG_TEXT("reason", curl_easy_strerror(code)),
+		    LOG_TEXT("hint", code == CURLE_PEER_FAILED_VERIFICATION
+					     ? "its certificate is not trusted: see hub.ca-file"
+					     : "see hub.url, the name service and the uplink"),
+		    LOG_END);
+}
+
 static int why_no_answer(struct transfer *t, CURLcode code)
 {
 	int r = easy_error(code);
+
+	tell_why(t, r, code);
 
 	if (r == -EHOSTUNREACH && t->sockets_refused && !t->sockets_opened) {
 		log_warning("fetch", "a redirect leads to an internal address: not connected",

@@ -222,12 +222,16 @@ static int answer_stored(struct hub *h, struct request *q, const struct hub_file
 	return 0;
 }
 
-/* The store has no room for it: pass it through, verified when it is whole. */
+/*
+ * The store has no room for it: pass it through. A range that is all of the file is fetched as the whole file:
+ * then it has a digest to be verified by.
+ */
 static int stream_without_keeping(struct hub *h, struct request *q, const struct hub_file *file, int status,
 				  struct byte_range range, struct reply *r)
 {
 	const struct headers *upstream;
 	int64_t content_length;
+	bool is_part = range.end - range.first < file->content.size;
 	int upstream_status, error;
 
 	if (!q->relay) {
@@ -237,13 +241,16 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 					     .headers = &extra,
 					     .token = q->subject.token,
 					     .follow = FETCH_FOLLOW_ALLOWED,
-					     .verify = status == 200 ? &file->content : NULL };
+					     .verify = &file->content,
+					     .commit = str_from(file->commit) };
 
 		headers_init(&extra);
-		if (status == 206)
+		if (is_part) {
+			query.range = range;
 			(void)headers_addf(&extra, "Range", "bytes=%llu-%llu",
 					   (unsigned long long)range.first,
 					   (unsigned long long)range.end - 1);
+		}
 		error = relay_start(h->opts.relays, &query, &q->relay);
 		headers_done(&extra);
 		if (error < 0)
@@ -259,7 +266,7 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 	}
 	if (error < 0)
 		return fail(h, q, file, error == -EACCES ? -EPERM : error, r);
-	if (upstream_status != status || content_length != (int64_t)(range.end - range.first))
+	if (upstream_status != (is_part ? 206 : 200) || content_length != (int64_t)(range.end - range.first))
 		return fail(h, q, file, -EBADMSG, r);
 	r->status = status;
 	r->kind = REPLY_RELAY;

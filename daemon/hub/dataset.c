@@ -23,19 +23,13 @@ static int serve(struct hub *h, struct request *q, const struct hub_route *route
 	spec->repo = hub_canonical(h, route, &canonical);
 	spec->ttl_ms = h->doc_ttl_ms;
 	buf_init(&target, 16384);
-	buf_appendf(&target, "/api/%.*s/%s", STR_ARGS(route->repo), what);
+	buf_appendf(&target, "/api/%.*s/%s", STR_ARGS(spec->repo), what);
 	if (route->path.len) {
 		buf_append_char(&target, '/');
 		uri_encode_path(route->path, &target);
 	}
-	if (q->query.len)
-		buf_appendf(&target, "?%.*s", STR_ARGS(q->query));
-	if (doc_key(&key, false, what, STR(""), route->path, q->query) < 0 || buf_error(&target)) {
-		reply_refuse(r, ENDPOINT_API, 414, "the query is too long");
+	if (doc_question(spec, what, STR(""), route->path, q->query, &key, &target, r) != 0)
 		return 0;
-	}
-	spec->key = buf_str(&key);
-	spec->target = buf_str(&target);
 	return hub_serve_document(h, q, route, spec, r);
 }
 

@@ -128,23 +128,34 @@ static int serve_held(struct hub *h, struct request *q, const struct doc_spec *s
 	return error < 0 ? -ENODATA : 0;
 }
 
+/* A page that is no answer of the Hub's API says nothing about access either. */
+static int lesson_of_unkept(void *ctx, const struct answer *a)
+{
+	SCOPED(json_free) struct json *json = NULL;
+
+	if (a->error == 0 && a->status == 200 && json_parse(buf_str(&a->body), &json) < 0)
+		return -EPROTO;
+	return lesson_of_check(ctx, a);
+}
+
 static int ask_for(struct hub *h, struct request *q, const struct hub_route *route,
 		   const struct doc_spec *spec, const struct answer **ret_answer)
 {
-	struct lesson *l = lesson_new(h, q, route, spec->repo, ACCESS_META);
+	struct lesson *l = lesson_new(h, q, route, spec->asks_old_name ? route->repo : spec->repo,
+				      spec->target, ACCESS_META);
 	struct question question = { .method = spec->method,
 				     .target = spec->target,
 				     .token = q->subject.token,
 				     .body = spec->body,
 				     .follow = FETCH_FOLLOW_SAME_ORIGIN,
-				     .learn = lesson_of_document,
+				     .learn = spec->is_unkept ? lesson_of_unkept : lesson_of_document,
 				     .learn_ctx = l,
 				     .free_ctx = lesson_free };
 	struct headers extra;
 	SCOPED_BUF key;
 	int r;
 
-	l->key = str_dup(spec->key);
+	l->key = spec->is_unkept ? NULL : str_dup(spec->key);
 	l->teach = spec->teach;
 	l->kept = spec->kept;
 	memcpy(l->commit, spec->commit, COMMIT_TEXT);
@@ -153,7 +164,7 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 	if (spec->body_type.len)
 		(void)headers_set(&extra, STR("Content-Type"), spec->body_type);
 	question.headers = &extra;
-	buf_init(&key, 3 * KEY_MAX);
+	buf_init(&key, QUESTION_KEY_MAX + KEY_MAX);
 	buf_append_str(&key, STR("doc "));
 	buf_append(&key, q->subject.id, SUBJECT_BYTES);
 	buf_append_str(&key, route->repo);
@@ -198,6 +209,8 @@ static int serve_any(struct hub *h, struct request *q, const struct doc_spec *sp
 {
 	struct doc_spec other = *spec;
 
+	if (spec->is_unkept)
+		return -ENODATA;
 	if (serve_held(h, q, spec, true, false, r) == 0)
 		return 0;
 	other.key = spec->stand_in;
@@ -248,13 +261,14 @@ static int ask_for_files(struct hub *h, struct request *q, const struct hub_rout
 				     .headers = &extra,
 				     .follow = FETCH_FOLLOW_SAME_ORIGIN,
 				     .learn = lesson_of_check,
-				     .learn_ctx = lesson_new(h, q, route, spec->repo, ACCESS_FILES),
+				     .learn_ctx = NULL,
 				     .free_ctx = lesson_free };
 	int r;
 
 	buf_init(&target, 1024);
-	buf_appendf(&target, "/api/%.*s/auth-check", STR_ARGS(route->repo));
+	buf_appendf(&target, "/api/%.*s/auth-check", STR_ARGS(spec->repo));
 	question.target = buf_str(&target);
+	question.learn_ctx = lesson_new(h, q, route, spec->repo, buf_str(&target), ACCESS_FILES);
 	buf_init(&key, 2048);
 	buf_append_str(&key, STR("check "));
 	buf_append(&key, q->subject.id, SUBJECT_BYTES);
@@ -285,6 +299,17 @@ static int open_door(struct hub *h, struct request *q, const struct hub_route *r
 			  : hub_door(h, q, spec->repo, level_of(spec), spec->class, upstream_error, r);
 }
 
+static bool is_open(struct hub *h, struct request *q, const struct doc_spec *spec)
+{
+	struct reply ignored;
+	enum door door;
+
+	reply_init(&ignored);
+	door = hub_door(h, q, spec->repo, level_of(spec), spec->class, 0, &ignored);
+	reply_done(&ignored);
+	return door == DOOR_OPEN;
+}
+
 int hub_serve_document(struct hub *h, struct request *q, const struct hub_route *route,
 		       const struct doc_spec *spec, struct reply *r)
 {
@@ -296,7 +321,7 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 		return -EAGAIN;
 	if (door == DOOR_CLOSED)
 		return 0;
-	if (door == DOOR_OPEN && serve_held(h, q, spec, is_down, true, r) == 0)
+	if (door == DOOR_OPEN && !spec->is_unkept && serve_held(h, q, spec, is_down, true, r) == 0)
 		return 0;
 	error = ask_for(h, q, route, spec, &answer);
 	if (error == -EAGAIN)
@@ -311,7 +336,9 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 		reply_upstream_error(r, spec->class, answer);
 		return 0;
 	}
-	if (answer->learned != 0 || serve_held(h, q, spec, true, false, r) < 0)
+	/* the name may stand for another repo than before: what is held is given only through its own door */
+	if (spec->is_unkept || answer->learned != 0 || !is_open(h, q, spec) ||
+	    serve_held(h, q, spec, true, false, r) < 0)
 		serve_unkept(h, q, spec, answer, r);
 	return 0;
 }

@@ -142,6 +142,8 @@ int hub_forward_to(struct hub *h, struct request *q, enum fetch_origin to, const
 		reply_error(r, q, ENDPOINT_API, error == -EACCES ? -EPERM : error, STR(""));
 		return 0;
 	}
+	if (q->subject.token && auth_is_bad_token(status, upstream))
+		auth_forget_subject(h->opts.auth, &q->subject);
 	if (is_write(q) && status >= 200 && status < 300)
 		forget_names(h, route);
 	set_links(h, q, upstream, r);

@@ -34,27 +34,39 @@ static bool is_sound(const struct json *json)
 	return is_commit(json_string(sha));
 }
 
+/*
+ * The answer names the repo it is about. Another spelling or an old name becomes an alias; a name that stands for itself again,
+ * because somebody else has taken it, stops being one.
+ */
+static int settle_name(struct lesson *l, struct str id, int64_t at)
+{
+	struct str kind, rest, asked = str_from(l->asked_repo);
+	SCOPED_BUF named;
+
+	buf_init(&named, 1024);
+	str_cut(str_from(l->repo), '/', &kind, &rest);
+	buf_appendf(&named, "%.*s/%.*s", STR_ARGS(kind), STR_ARGS(id));
+	if (buf_error(&named) || !uri_is_clean_path(id))
+		return -EPROTO;
+	if (!str_eq(buf_str(&named), str_from(l->repo))) {
+		free(l->repo);
+		l->repo = str_dup(buf_str(&named));
+	}
+	learn_alias(l->hub, asked, buf_str(&named), at);
+	return 0;
+}
+
 static int teach_info(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
 {
 	struct str id = json_string(json_get(json, "id")), sha = json_string(json_get(json, "sha")),
 		   revision = str_from(l->revision);
-	struct str kind, rest;
-	SCOPED_BUF canonical;
 
-	buf_init(&canonical, 1024);
 	if (!is_sound(json))
 		return -EPROTO;
 	if (is_commit(revision) && sha.len && !str_eq(sha, revision))
 		return -EPROTO;
-	str_cut(str_from(l->repo), '/', &kind, &rest);
-	if (id.len && !str_eq(id, rest)) {
-		buf_appendf(&canonical, "%.*s/%.*s", STR_ARGS(kind), STR_ARGS(id));
-		if (buf_error(&canonical) || !uri_is_clean_path(id))
-			return -EPROTO;
-		learn_alias(l->hub, str_from(l->asked_repo), buf_str(&canonical), a->asked_at);
-		free(l->repo);
-		l->repo = str_dup(buf_str(&canonical));
-	}
+	if (id.len && settle_name(l, id, a->asked_at) < 0)
+		return -EPROTO;
 	learn_name(l->hub, str_from(l->repo), revision.len ? revision : STR("main"), sha, a->asked_at);
 	if (is_commit(sha))
 		memcpy(l->commit, sha.ptr, COMMIT_HEX);
@@ -97,7 +109,7 @@ static struct str stand_in_of(struct hub *h, const struct doc_spec *spec, struct
 	char commit[COMMIT_TEXT];
 
 	buf_init(out, 0);
-	if (spec->is_pinned)
+	if (spec->is_pinned || spec->is_unkept)
 		return STR("");
 	if (index_find_name(h->opts.index, spec->repo, revision.len ? revision : STR("main"), commit, NULL) <
 		    0 &&
@@ -114,6 +126,7 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 				 .method = "GET",
 				 .ttl_ms = ttl_ms,
 				 .teach = teach_info,
+				 .asks_old_name = true,
 				 .kept = keep_pinned };
 	bool has_revision = route->revision.len > 0;
 
@@ -127,16 +140,9 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 		buf_append_str(&target, STR("/revision/"));
 		uri_encode(route->revision, NULL, &target);
 	}
-	if (query.len)
-		buf_appendf(&target, "?%.*s", STR_ARGS(query));
-	if (doc_key(&key, spec.is_pinned, has_revision ? "revision" : "info", route->revision, STR(""),
-		    query) < 0 ||
-	    buf_error(&target)) {
-		reply_refuse(r, ENDPOINT_API, 414, "the query is too long");
+	if (doc_question(&spec, has_revision ? "revision" : "info", route->revision, STR(""), query, &key,
+			 &target, r) != 0)
 		return 0;
-	}
-	spec.key = buf_str(&key);
-	spec.target = buf_str(&target);
 	spec.stand_in = stand_in_of(h, &spec, route->revision, &stand_in);
 	if (spec.is_pinned)
 		memcpy(spec.commit, route->revision.ptr, COMMIT_HEX);

@@ -14,13 +14,14 @@
 #include "common/json.h"
 
 struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route,
-			  struct str repo, enum access_level proves)
+			  struct str repo, struct str target, enum access_level proves)
 {
 	struct lesson *l = xcalloc(1, sizeof(*l));
 
 	l->hub = h;
 	l->asked_repo = str_dup(route->repo);
 	l->repo = str_dup(repo);
+	l->target = str_dup(target);
 	l->revision = str_dup(route->revision);
 	l->path = str_dup(route->path);
 	l->subject = q->subject;
@@ -39,6 +40,7 @@ void lesson_free(void *p)
 	subject_done(&l->subject);
 	free(l->asked_repo);
 	free(l->repo);
+	free(l->target);
 	free(l->revision);
 	free(l->path);
 	free(l->key);
@@ -59,8 +61,7 @@ void learn_alias(struct hub *h, struct str asked, struct str canonical, int64_t 
 {
 	struct fact f = { .kind = FACT_ALIAS, .repo = asked, .to = canonical, .at = at };
 
-	if (!str_eq(asked, canonical))
-		index_learn(h->opts.index, &f);
+	index_learn(h->opts.index, &f);
 }
 
 void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], struct str path,
@@ -74,20 +75,24 @@ void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT],
 	index_learn(h->opts.index, &f);
 }
 
-/* The first hop told of another name: from here on the lesson is about that repo. */
+/*
+ * The first hop sent us to another name of the repo, and the answer there was good: from here on the lesson is about that repo.
+ * Only for good answers: what a login page or an outage redirects to is nobody's name.
+ */
 static void follow_alias(struct lesson *l, const struct answer *a)
 {
-	SCOPED_BUF scratch;
+	SCOPED_BUF scratch = { 0 };
 	struct str to;
 
-	if (a->first_status < 300 || a->first_status > 399) {
-		buf_init(&scratch, 0);
+	if (a->first_status < 300 || a->first_status > 399)
 		return;
-	}
-	to = link_repo_of(l->hub, headers_get(&a->first, STR("Location")), &scratch);
-	if (!to.ptr || str_eq(to, str_from(l->asked_repo)))
+	to = link_repo_of(l->hub, headers_get(&a->first, STR("Location")), str_from(l->target),
+			  str_from(l->repo), &scratch);
+	if (!to.ptr || str_eq(to, str_from(l->repo)))
 		return;
-	learn_alias(l->hub, str_from(l->asked_repo), to, a->asked_at);
+	learn_alias(l->hub, str_from(l->repo), to, a->asked_at);
+	if (!str_eq(str_from(l->asked_repo), str_from(l->repo)) && !str_eq(str_from(l->asked_repo), to))
+		learn_alias(l->hub, str_from(l->asked_repo), to, a->asked_at);
 	free(l->repo);
 	l->repo = str_dup(to);
 }
@@ -152,8 +157,9 @@ int lesson_of_resolve(void *ctx, const struct answer *a)
 
 	if (a->error)
 		return a->error;
-	follow_alias(l, a);
 	commit = headers_get(&a->last, STR("X-Repo-Commit"));
+	if (is_commit(commit))
+		follow_alias(l, a);
 	if (a->status >= 200 && a->status < 400) {
 		/* before the verdict: who waits must find the file when he finds the door open */
 		r = learn_found(l, a, commit);
@@ -274,7 +280,8 @@ int lesson_of_check(void *ctx, const struct answer *a)
 
 	if (a->error)
 		return a->error;
-	follow_alias(l, a);
+	if (a->status == 200)
+		follow_alias(l, a);
 	/* who may read is told by a plain yes, or by a refusal: not by some page that says something else */
 	if (a->status == 200 || a->status == 401 || a->status == 403 || a->status == 404 || a->status == 451)
 		tell_auth(l, a);
@@ -298,13 +305,13 @@ int lesson_of_document(void *ctx, const struct answer *a)
 
 	if (a->error)
 		return a->error;
-	follow_alias(l, a);
 	if (a->status != 200) {
 		tell_auth(l, a);
 		return 0;
 	}
 	if (!is_json(a) || json_parse(buf_str(&a->body), &json) < 0)
 		return -EPROTO;
+	follow_alias(l, a);
 	doc.link_next = link_next_of(l->hub, headers_get(&a->last, STR("Link")));
 	r = l->teach ? l->teach(l, a, json, &doc) : 0;
 	if (r == 0)

@@ -137,51 +137,56 @@ int link_edit_urls(const struct hub *h, const struct request *q, struct str text
 	return json_edit_strings(text, edit_url, &e, out);
 }
 
-static bool is_kind(struct str s)
+/* One or two segments of what the Hub allows in names. */
+static bool is_repo_id(struct str s)
 {
-	return str_eq(s, STR("models")) || str_eq(s, STR("datasets")) || str_eq(s, STR("spaces")) ||
-	       str_eq(s, STR("kernels"));
+	size_t slashes = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.ptr[i];
+
+		if (c == '/' && (i == 0 || i + 1 == s.len || ++slashes > 1))
+			return false;
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		      c == '-' || c == '_' || c == '.' || c == '/'))
+			return false;
+	}
+	return s.len > 0 && s.len <= 200;
 }
 
-static bool is_verb(struct str s)
+/* "/api/models/", "/datasets/" or "/": what stands before the id in a path that asks about repo. */
+static void prefix_of(struct str target, struct str kind, struct buf *out)
 {
-	static const char *const verbs[] = { "resolve",  "raw",        "tree",     "revision",
-					     "refs",     "paths-info", "commits",  "blob",
-					     "treesize", "parquet",    "croissant" };
-
-	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (str_eq(s, str_from(verbs[i])))
-			return true;
-	return s.len == 0;
+	buf_init(out, 64);
+	buf_append_char(out, '/');
+	if (str_starts_with(target, STR("/api/")))
+		buf_appendf(out, "api/%.*s/", STR_ARGS(kind));
+	else if (!str_eq(kind, STR("models")))
+		buf_appendf(out, "%.*s/", STR_ARGS(kind));
 }
 
-struct str link_repo_of(const struct hub *h, struct str location, struct buf *scratch)
+struct str link_repo_of(const struct hub *h, struct str location, struct str target, struct str repo,
+			struct buf *scratch)
 {
-	struct str target = hub_target_of(h, location), path, query, segment, first, second;
+	const struct str nothing = { NULL, 0 };
+	struct str to = hub_target_of(h, location), path, query, kind, id, rest, new_id;
+	SCOPED_BUF prefix;
 
 	buf_init(scratch, 1024);
-	if (!target.ptr)
-		return target;
-	uri_split_target(target, &path, &query);
-	path.ptr++, path.len--;
-	str_cut(path, '/', &segment, &path);
-	if (str_eq(segment, STR("api")))
-		str_cut(path, '/', &segment, &path);
-	if (str_eq(segment, STR("resolve-cache")))
-		return (struct str){ NULL, 0 };
-	if (is_kind(segment)) {
-		buf_append_str(scratch, segment);
-		str_cut(path, '/', &first, &path);
-	} else {
-		buf_append_str(scratch, STR("models"));
-		first = segment;
-	}
-	str_cut(path, '/', &second, &path);
-	buf_append_char(scratch, '/');
-	buf_append_str(scratch, first);
-	if (!is_verb(second)) {
-		buf_append_char(scratch, '/');
-		buf_append_str(scratch, second);
-	}
-	return buf_error(scratch) || first.len == 0 ? (struct str){ NULL, 0 } : buf_str(scratch);
+	str_cut(repo, '/', &kind, &id);
+	prefix_of(target, kind, &prefix);
+	if (!to.ptr)
+		return nothing;
+	uri_split_target(to, &path, &query);
+	uri_split_target(target, &target, &query);
+	if (target.len < prefix.len + id.len || !str_starts_with(path, buf_str(&prefix)))
+		return nothing;
+	rest = str_from_range(target.ptr + prefix.len + id.len, target.ptr + target.len);
+	if (path.len <= prefix.len + rest.len || !str_ends_with(path, rest))
+		return nothing;
+	new_id = str_from_range(path.ptr + prefix.len, path.ptr + path.len - rest.len);
+	if (!is_repo_id(new_id))
+		return nothing;
+	buf_appendf(scratch, "%.*s/%.*s", STR_ARGS(kind), STR_ARGS(new_id));
+	return buf_error(scratch) ? nothing : buf_str(scratch);
 }

@@ -115,7 +115,7 @@ static void question_digest(struct str type, struct str body, char ret_text[2 * 
 
 int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
-	SCOPED_BUF canonical, key, target;
+	SCOPED_BUF canonical, key = { 0 }, target;
 	SCOPED_ASKED asked = { 0 };
 	struct doc_spec spec = {
 		.class = ENDPOINT_API, .method = "POST", .is_pinned = true, .teach = teach_paths
@@ -125,7 +125,6 @@ int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *rou
 
 	hub_note(q, route);
 	spec.repo = hub_canonical(h, route, &canonical);
-	buf_init(&key, 0);
 	buf_init(&target, 16384);
 	spec.body = buf_str(&q->body);
 	spec.body_type = request_header(q, STR("Content-Type"));
@@ -143,15 +142,9 @@ int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *rou
 	    whole_serve_paths(h, q, spec.repo, str_from(spec.commit), &asked, r) == 0)
 		return 0;
 	question_digest(spec.body_type, spec.body, digest);
-	buf_appendf(&target, "/api/%.*s/paths-info/%s", STR_ARGS(route->repo), spec.commit);
-	if (q->query.len)
-		buf_appendf(&target, "?%.*s", STR_ARGS(q->query));
-	if (doc_key(&key, true, "paths-info", str_from(spec.commit), str_from(digest), q->query) < 0 ||
-	    buf_error(&target)) {
-		reply_refuse(r, ENDPOINT_API, 414, "the query is too long");
+	buf_appendf(&target, "/api/%.*s/paths-info/%s", STR_ARGS(spec.repo), spec.commit);
+	if (doc_question(&spec, "paths-info", str_from(spec.commit), str_from(digest), q->query, &key,
+			 &target, r) != 0)
 		return 0;
-	}
-	spec.key = buf_str(&key);
-	spec.target = buf_str(&target);
 	return hub_serve_document(h, q, route, &spec, r);
 }

@@ -98,6 +98,7 @@ struct lesson {
 	struct hub *hub;
 	char *asked_repo;         /* owned; what stood in the URL */
 	char *repo;               /* owned; canonical when asked */
+	char *target;             /* owned; path and query of the question */
 	char *revision;           /* owned or NULL */
 	char *path;               /* owned or NULL */
 	char *key;                /* owned or NULL: keep the answer as this document */
@@ -110,8 +111,9 @@ struct lesson {
 	/* Once it is kept. May be NULL. */
 	void (*kept)(struct lesson *l, const struct answer *a, const struct doc *doc);
 };
+/* repo: the name that target, what upstream is asked, holds; facts are booked on it. */
 struct lesson *lesson_new(struct hub *h, const struct request *q, const struct hub_route *route,
-			  struct str repo, enum access_level proves);
+			  struct str repo, struct str target, enum access_level proves);
 void lesson_free(void *l);
 /* The document's bytes: upstream's own, without what announces Xet. NULL: not JSON. The caller's. */
 struct bytes *document_bytes(struct str text);
@@ -137,6 +139,8 @@ struct doc_spec {
 	struct str body; /* of the question; ptr NULL: none */
 	struct str body_type;
 	bool is_pinned;
+	bool is_unkept; /* its answer is for who asks now: nothing is stored, and nothing learned but access */
+	bool asks_old_name; /* target holds the name that the client used: its answer says what has become of it */
 	char commit[COMMIT_TEXT]; /* pinned to; or "" */
 	uint64_t ttl_ms;
 	enum access_level level; /* who may see it; ACCESS_NONE stands for META */
@@ -165,10 +169,23 @@ int hub_serve_of_commit(struct hub *h, struct request *q, const struct hub_route
 			struct doc_spec *spec, struct reply *r);
 
 /* --- key.c --- */
-/* "c:tree/<commit>/<path>?<normal query>". Parameters sorted by name, booleans as true and false,
- * duplicates kept in order. */
+/*
+ * The query in its one spelling: parameters sorted by name, flags as true and left out when false, lists in order. Returns 0;
+ * -ENOTSUP a parameter or value that is not known for what ("tree", "info", ...): its answer is never kept;
+ * -EINVAL one that is no list is there twice; -E2BIG. *out is initialised here, the caller's.
+ */
+int doc_query(const char *what, struct str query, struct buf *out);
+/* "c:tree/<commit>/<path>?<the query of doc_query()>"; errors as there. *out is initialised here, the caller's. */
 int doc_key(struct buf *out, bool is_pinned, const char *what, struct str revision, struct str path,
 	    struct str query);
+/*
+ * Ends a question: the query behind target, and its key; both stay the caller's. method, class and is_pinned are set in spec.
+ * What upstream is asked and the name of the answer come from the same text. A query that is not known goes as it came, and
+ * spec->is_unkept. key is initialised here. Returns 0; 1 with a reply.
+ */
+#define QUESTION_KEY_MAX 32768
+int doc_question(struct doc_spec *spec, const char *what, struct str revision, struct str path,
+		 struct str query, struct buf *key, struct buf *target, struct reply *r);
 
 /* --- cursor.c: the Hub's form of "after this path" --- */
 /* parameter as in the query. *ret_path is initialised here, the caller's. -EINVAL it is none. */
@@ -244,6 +261,9 @@ int link_edit_urls(const struct hub *h, const struct request *q, struct str text
 		   struct buf *out);
 /* "{base}{target}" as a Link value into the reply. */
 void link_set_next(struct reply *r, const struct request *q, const char *target);
-/* "models/a/b" from a redirect's Location to another name of a repo; ptr NULL when it is none. scratch
- * holds it. */
-struct str link_repo_of(const struct hub *h, struct str location, struct buf *scratch);
+/*
+ * The repo a redirect leads to when it is the same question (target, a path) under another name of `repo`; ptr NULL when it is
+ * anything else: a login page is no repo. scratch holds it.
+ */
+struct str link_repo_of(const struct hub *h, struct str location, struct str target, struct str repo,
+			struct buf *scratch);

@@ -42,14 +42,8 @@ int hub_refs(struct hub *h, struct request *q, const struct hub_route *route, st
 	hub_note(q, route);
 	spec.repo = hub_canonical(h, route, &canonical);
 	buf_init(&target, 16384);
-	buf_appendf(&target, "/api/%.*s/refs", STR_ARGS(route->repo));
-	if (q->query.len)
-		buf_appendf(&target, "?%.*s", STR_ARGS(q->query));
-	if (doc_key(&key, false, "refs", STR(""), STR(""), q->query) < 0 || buf_error(&target)) {
-		reply_refuse(r, ENDPOINT_API, 414, "the query is too long");
+	buf_appendf(&target, "/api/%.*s/refs", STR_ARGS(spec.repo));
+	if (doc_question(&spec, "refs", STR(""), STR(""), q->query, &key, &target, r) != 0)
 		return 0;
-	}
-	spec.key = buf_str(&key);
-	spec.target = buf_str(&target);
 	return hub_serve_document(h, q, route, &spec, r);
 }

@@ -136,8 +136,6 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 
 	if (door == DOOR_CLOSED)
 		return 0;
-	if (now.is_just_proved)
-		door = DOOR_OPEN;
 	name = look_up_name(h, q, route, repo, now.name_is_down);
 	if (!name.is_usable)
 		return 1;
@@ -166,12 +164,14 @@ static int ask_upstream(struct hub *h, struct request *q, const struct hub_route
 				     .headers = &extra,
 				     .follow = FETCH_FOLLOW_SAME_ORIGIN,
 				     .learn = lesson_of_resolve,
-				     .learn_ctx = lesson_new(h, q, route, repo, ACCESS_FILES),
+				     .learn_ctx = NULL,
 				     .free_ctx = lesson_free };
 	int r;
 
-	content_target(route->repo, route->revision, route->path, &target);
+	/* under the name that the answer is booked on: the old one may be somebody else's by now */
+	content_target(repo, route->revision, route->path, &target);
 	question.target = buf_str(&target);
+	question.learn_ctx = lesson_new(h, q, route, repo, buf_str(&target), ACCESS_FILES);
 	buf_init(&key, 32768);
 	buf_append_str(&key, STR("resolve "));
 	buf_append(&key, q->subject.id, SUBJECT_BYTES);
@@ -206,9 +206,7 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 			return 0;
 		}
 		verdict = answer->learned == 0
-				  ? answer_from_index(h, q, route,
-						      (struct situation){ .name_is_down = true,
-									  .is_just_proved = true },
+				  ? answer_from_index(h, q, route, (struct situation){ .name_is_down = true },
 						      r)
 				  : 1;
 		if (verdict != 1)

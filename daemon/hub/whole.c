@@ -107,12 +107,16 @@ static bool read_parameter(struct listing *l, struct str name, struct str value)
 	return name.len == 0;
 }
 
-/* false: the Hub must say what this means. */
+/* false: the Hub must say what this means, or it is to be refused. */
 static bool read_query(struct str query, struct listing *l)
 {
-	struct str name, value;
+	struct str name, value, rest;
+	SCOPED_BUF normal;
 
-	while (uri_next_param(&query, &name, &value))
+	if (doc_query("tree", query, &normal) < 0)
+		return false;
+	rest = buf_str(&normal);
+	while (uri_next_param(&rest, &name, &value))
 		if (!read_parameter(l, name, value))
 			return false;
 	return true;

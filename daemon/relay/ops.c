@@ -47,7 +47,7 @@ static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 	struct relay *r = ctx;
 	ssize_t result;
 
-	if (r->has_verify && len > r->verify.want.size - r->verify.received)
+	if (r->has_verify && len > r->verify.body_bytes - r->verify.received)
 		return -EBADMSG;
 	result = put_down(r, bytes, len);
 	if (result < 0)

@@ -16,12 +16,15 @@
 
 struct verify {
 	struct content_id want;
-	struct hasher *hasher; /* owned */
-	uint64_t received;
+	struct byte_range range; /* of it; the whole has a digest, a part has none */
+	bool is_part;
+	char *commit;          /* owned; NULL: any */
+	struct hasher *hasher; /* owned; NULL for a part */
+	uint64_t body_bytes, received;
 	uint64_t held_back;
 	bool is_identified; /* the Hub itself named this content */
 };
-void verify_init(struct verify *v, const struct content_id *want);
+void verify_init(struct verify *v, const struct relay_query *q);
 void verify_done(struct verify *v);
 /* Each hop's head. Returns 0; -EBADMSG something else than this content; -EACCES -ENOENT -EBUSY as the Hub
  * refused. */

@@ -48,8 +48,8 @@ static struct relay *relay_new(const struct relay_query *q)
 	waiters_init(&r->waiters);
 	if (q->verify) {
 		r->has_verify = true;
-		verify_init(&r->verify, q->verify);
-		r->open_end = q->verify->size - r->verify.held_back;
+		verify_init(&r->verify, q);
+		r->open_end = r->verify.body_bytes - r->verify.held_back;
 	}
 	/* what is held back must not fill the pipe */
 	pipe_init(&r->down, RELAY_PIPE_BYTES + (size_t)r->verify.held_back);
@@ -89,6 +89,8 @@ int relay_start(struct relays *relays, const struct relay_query *q, struct relay
 	};
 
 	assert(!q->verify || (strcmp(q->method, "GET") == 0 && !q->has_body));
+	assert(!q->range.end ||
+	       (q->verify && q->range.first < q->range.end && q->range.end <= q->verify->size));
 	*ret_relay = r;
 	return fetch_start(relays->fetch, &request, &relay_ops, r, &r->transfer);
 }

@@ -7,13 +7,17 @@
  * Owns      two bounded pipes (256 KiB each way) between a server thread and the fetch thread.
  * Never     retries; stores; follows a redirect that the caller did not ask to be followed.
  * Threads   relay_* from the connection's server thread; the other ends run on the fetch thread.
- * Promises  (1) with `verify`, the last held-back bytes come out only after the digest matched; a mismatch
- *           is -EBADMSG.
+ * Promises  (1) with `verify`, no byte comes out unless the Hub's own hops name that content (and its size and
+ *               commit, where they tell them) and the final answer is what was asked for, not encoded; anything
+ *               else is -EBADMSG. Of a whole body, the last held-back bytes come out only after the digest
+ *               matched. Of a range, only what was said of it can be checked: 206, exactly that Content-Range,
+ *               that many bytes.
  *           (2) the request body is sent upstream once, in order, with its framing (size or chunked) kept.
  *           (3) memory is bounded whatever either side does; a slow reader pauses upstream.
  */
 #pragma once
 #include "common/hash.h"
+#include "common/http/range.h"
 #include "common/waiter.h"
 #include "fetch/fetch.h"
 
@@ -36,9 +40,11 @@ struct relay_query {
 	struct secret *token;
 	enum fetch_follow follow;
 	bool has_body;
-	int64_t body_bytes; /* -1: chunked */
-	const struct content_id *
-		verify; /* NULL: bytes as they come; else a whole GET of this content: Hub hop and size are checked too */
+	int64_t body_bytes;              /* -1: chunked */
+	const struct content_id *verify; /* NULL: bytes as they come; else a GET of this content, borrowed */
+	/* With verify. end 0: all of it; else these bytes, and `headers` asks for exactly them. */
+	struct byte_range range;
+	struct str commit; /* with verify: of this commit; empty: any */
 };
 int relay_start(struct relays *r, const struct relay_query *q, struct relay **ret_relay);
 void relay_free(struct relay *r); /* cancels */

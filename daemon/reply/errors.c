@@ -28,7 +28,9 @@ static const struct error_row error_rows[] = {
 	{ -ECONNRESET, 502, true, "upstream broke the connection; try again" },
 	{ -EBADMSG, 502, true,
 	  "upstream sent bytes that are not the file it announced; nothing was kept, try again" },
-	{ -EPROTO, 502, true, "upstream sent an answer that is no Hub answer; is hub.url right?" },
+	{ -EPROTO, 502, true,
+	  "upstream sent no answer that a Hub sends, or its certificate is not trusted; are hub.url and "
+	  "hub.ca-file right?" },
 	{ -EPERM, 502, false,
 	  "upstream redirected to a host that hub.redirect-hosts does not list; the administrator may add "
 	  "it" },

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include "common/alloc.h"
+#include "common/http/token.h"
 #include "router/match.h"
 
 enum methods { GET_HEAD = 1, POST_ONLY = 2, ANY = 3 };
@@ -205,7 +206,10 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 
 	q->body_kind = BODY_NONE;
 	reply->close = true;
-	if (!is_known_method(q)) {
+	if (target_holds_token(str_from(q->target))) {
+		reply_refuse(reply, ENDPOINT_OWN, 400,
+			     "tokens belong in the Authorization field, never in a URL");
+	} else if (!is_known_method(q)) {
 		reply_refuse(reply, ENDPOINT_OWN, 501, "unknown method");
 	} else if (error == -EOPNOTSUPP && (!is_options(q) || is_no_hub_path(&m))) {
 		refuse_method(reply);

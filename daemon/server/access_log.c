@@ -6,6 +6,7 @@
  */
 #include "server/priv.h"
 
+#include "common/http/token.h"
 #include "common/banned.h"
 
 static enum source source_of(const struct exchange *x)
@@ -57,7 +58,8 @@ static void write_line(const struct exchange *x, uint64_t us)
 	fields[n++] = LOG_TEXT("req", q->id);
 	fields[n++] = LOG_TEXT("client", x->conn->peer);
 	fields[n++] = LOG_TEXT("method", q->method ? q->method : "?");
-	fields[n++] = LOG_STR("path", q->path);
+	/* a client's mistake must not publish its token */
+	fields[n++] = LOG_STR("path", text_holds_token(q->path) ? STR("-") : q->path);
 	if (q->log_repo)
 		fields[n++] = LOG_TEXT("repo", q->log_repo);
 	if (q->log_revision)

@@ -85,12 +85,28 @@ static bool is_health_path(struct str path)
 	return str_eq(path, STR("/-/healthz")) || str_eq(path, STR("/-/readyz"));
 }
 
+/* Whoever sits at the machine reads its pages by its own address; no page from elsewhere can be served under these names. */
+static bool is_loopback_name(struct str host)
+{
+	static const char *const names[] = { "127.0.0.1", "localhost", "[::1]" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct str name = str_from(names[i]);
+
+		if (str_starts_with(host, name) && (host.len == name.len || host.ptr[name.len] == ':'))
+			return true;
+	}
+	return false;
+}
+
 static bool host_is_served(const struct exchange *x)
 {
 	const struct server *s = x->conn->loop->server;
 	struct str host = str_from(x->request.host), name = host;
 
 	if (!s->hosts || x->conn->is_unix || is_health_path(x->request.path))
+		return true;
+	if (str_starts_with(x->request.path, STR("/-/")) && is_loopback_name(host))
 		return true;
 	/* clients make the dataset viewer's name out of ours (hub-protocol 1.7) */
 	if (str_starts_with(host, STR("datasets-server."))) {

@@ -127,6 +127,65 @@ def test_too_large_to_keep_is_streamed_and_checked(hub, start):
         assert_no_clean_end(answer)
 
 
+PART = (5 * MIB, 6 * MIB)   # of a file of 16 MiB: a window, no reason to fetch all of it
+
+
+def lie(hub, kind, truth):
+    first, end = PART
+    honest, size = truth[first:end], len(truth)
+    told = {"Content-Range": f"bytes {first}-{end - 1}/{size}"}
+    if kind == "other range":
+        hub.rule("cdn", status=206, body=truth[:end - first], headers={"Content-Range": f"bytes 0-{end - first - 1}/{size}"})
+    elif kind == "no Content-Range":
+        hub.rule("cdn", status=206, body=truth[:end - first], headers={})
+    elif kind == "other total":
+        hub.rule("cdn", status=206, body=honest, headers={"Content-Range": f"bytes {first}-{end - 1}/{size + 1}"})
+    elif kind == "whole file":
+        hub.rule("cdn", status=200, body=truth, headers={})
+    elif kind == "gzip":
+        hub.rule("cdn", status=206, body=honest, headers={**told, "Content-Encoding": "gzip"})
+    elif kind == "other file":
+        hub.rule("hub", path="resolve", method="GET", set_header={"X-Linked-Etag": f'"{"ab" * 32}"'})
+    elif kind == "other size":
+        hub.rule("hub", path="resolve", method="GET", set_header={"X-Linked-Size": str(size + 1)})
+    else:
+        hub.rule("hub", path="resolve", method="GET", set_header={"X-Repo-Commit": "ab" * 20})
+
+
+@pytest.mark.parametrize("kind", ["other range", "no Content-Range", "other total", "whole file", "gzip", "other file", "other size",
+                                  "other commit"])
+def test_U02_U03_U05_a_lie_about_a_range_that_is_not_kept(hub, start, kind):
+    cache = start(storage_max_size="512K")   # less than the window
+    url, file = add_large(hub, 16 * MIB, seed=22)
+    field = f"bytes={PART[0]}-{PART[1] - 1}"
+    part = cache.get(url, Range=field)
+    assert part.status == 206 and part.body == file.source.read(PART[0], PART[1] - PART[0])
+    assert not cache.parts(), "it was kept: this proves nothing"
+    cache.expect("error")
+    lie(hub, kind, file.source.read())
+    answer = cache.get(url, Range=field)
+    if answer.complete:
+        assert answer.status >= 500, answer
+    else:
+        assert_no_clean_end(answer)
+
+
+def test_a_range_that_is_all_of_the_file_is_checked_whole(hub, start):
+    cache = start(storage_max_size="4M")
+    url, file = add_large(hub, 16 * MIB, seed=22)
+    for field in ("bytes=0-", f"bytes=0-{file.size - 1}"):
+        answer = cache.get(url, timeout=60, Range=field)
+        assert answer.status == 206 and answer["Content-Range"] == f"bytes 0-{file.size - 1}/{file.size}"
+        assert answer.body == file.source.read()
+    cache.expect("error")
+    hub.rule("cdn", wrong_bytes=1000)
+    answer = cache.get(url, timeout=60, Range="bytes=0-")
+    if answer.complete:
+        assert answer.status >= 500, answer
+    else:
+        assert_no_clean_end(answer)
+
+
 def test_quota_lowered_at_a_restart(hub, start):
     cache = start()
     for url in add_files(hub, 8, 2 * MIB):

@@ -190,6 +190,69 @@ def test_A16_a_question_that_is_not_understood_goes_upstream(hub, cache, query):
     assert answer.status == ask(hub.url + target).status
 
 
+# --- what a question is ---
+
+@pytest.mark.parametrize("query", ["recursive=false&recursive=true", "recursive=true&recursive=false", "recursive=true&recursive=true",
+                                   "expand=false&expand=true", "recursive=true&limit=5&limit=7", "x=1&cursor=a&cursor=b"])
+def test_N04_a_parameter_that_comes_twice(hub, cache, query):
+    """The Hub takes one of the two: which one must not decide what others get."""
+    commit = commit_of(hub).id
+    answer = cache.get(f"{PUB_API}/tree/{commit}?{query}")
+    assert answer.status == 400 and "twice" in answer["X-Error-Message"], answer
+    assert not hub.calls()
+    assert len(learn(cache, revision=commit)) > len(cache.get(f"{PUB_API}/tree/{commit}").json())
+    assert cache.get(f"{PUB_API}/tree/{commit}?{query}").status == 400   # known or not
+
+
+def test_N04_one_answer_is_asked_for_by_its_name(hub, cache):
+    commit = commit_of(hub).id
+    assert cache.get(f"{PUB_API}/tree/{commit}?recursive=1&limit=3&expand=False").status == 200
+    assert [c["target"] for c in hub.calls("hub")] == [f"{PUB_API}/tree/{commit}?limit=3&recursive=true"]
+
+
+UNKNOWN = [("GET", "/tree/{}?recursive=true&x{}=1", b""), ("GET", "/tree/{}?recursive=y{}", b""), ("GET", "/revision/{}?x{}=1", b""),
+           ("GET", "/treesize/{}?x{}=1", b""), ("GET", "/commits/{}?x{}=1", b""), ("POST", "/paths-info/{}?x{}=1", b"paths=model.safetensors"),
+           ("GET", "/refs?x={1}{0}", b""), ("GET", "?x{1}={0}", b"")]
+
+
+@pytest.mark.parametrize("method,form,body", UNKNOWN)
+def test_Z09_made_up_parameters_leave_nothing_behind(hub, cache, method, form, body):
+    commit = commit_of(hub).id
+    headers = [("Content-Type", FORM)] if body else []
+
+    def numbers():
+        return cache.ask(method, PUB_API + form.format(commit, 0), headers=headers, body=body or None)
+
+    first = numbers()
+    for n in range(1, 30):
+        target = PUB_API + form.format(commit, n)
+        hub.reset_counters()
+        answer = cache.ask(method, target, headers=headers, body=body or None)
+        assert answer.status == first.status and answer.body == first.body, answer
+        assert b"xetHash" not in answer.body and b'"xetEnabled":true' not in answer.body
+        assert target in [c["target"] for c in hub.calls("hub")]
+    cache.stop()
+    assert not cache.blobs()
+    for path in cache.files():
+        assert path.stat().st_size > 1 << 20 or not re.search(rb"[?&](x\d*|recursive)=(y?\d)", path.read_bytes()), path
+
+
+@pytest.mark.parametrize("method,form,body", UNKNOWN)
+def test_P8_made_up_parameters_without_upstream(hub, cache, method, form, body):
+    commit = commit_of(hub).id
+    headers = [("Content-Type", FORM)] if body else []
+    learn(cache)
+    assert cache.ask(method, PUB_API + form.format(commit, 1), headers=headers, body=body or None).status == 200
+    hub.kill()
+    assert_ignorance(cache.ask(method, PUB_API + form.format(commit, 1), headers=headers, body=body or None))
+
+
+def test_S05_what_is_not_kept_is_behind_the_same_door(hub, cache, people):
+    target = "/api/models/acme/private?x=1"
+    assert cache.get(target, people.alice).status == 200
+    assert cache.get(target).status == 401 and cache.get(target, people.bob).status in (401, 403, 404)
+
+
 # --- folders ---
 
 @pytest.mark.parametrize("path", ["", "/sub", "/sub%2Fdir", "/sub/dir", "/odd"])

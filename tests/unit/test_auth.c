@@ -254,6 +254,43 @@ static void old_proof_for_files_outlives_an_answer_about_metadata(void **state)
 	subject_done(&alice);
 }
 
+static void only_a_gated_repo_keeps_showing_its_card(void **state)
+{
+	struct fixture *f = *state;
+	struct subject alice;
+
+	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
+	f->now += 10;
+	learn(f, &alice, ACCESS_FILES, 404, "RepoNotFound", "Repository not found");
+	assert_int_equal(may(f, &alice, ACCESS_META, false), ACCESS_PROBE);
+	assert_int_equal(may(f, &alice, ACCESS_META, true), ACCESS_DENY);
+
+	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
+	f->now += TTL_S - 1;
+	learn(f, &alice, ACCESS_FILES, 403, "GatedRepo", "restricted");
+	assert_int_equal(may(f, &alice, ACCESS_META, false), ACCESS_ALLOW);
+	/* the refusal made it no younger */
+	f->now += 2;
+	assert_int_equal(may(f, &alice, ACCESS_META, false), ACCESS_PROBE);
+	subject_done(&alice);
+}
+
+static void a_late_yes_does_not_undo_a_younger_no(void **state)
+{
+	struct fixture *f = *state;
+	struct subject alice;
+
+	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	f->now += 10;
+	learn(f, &alice, ACCESS_FILES, 404, "RepoNotFound", "Repository not found");
+	f->now -= 5; /* asked before, answered after */
+	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
+	f->now += 6;
+	assert_int_equal(may(f, &alice, ACCESS_FILES, false), ACCESS_DENY);
+	subject_done(&alice);
+}
+
 static void a_refusal_is_repeated_in_upstreams_words_to_its_subject(void **state)
 {
 	struct fixture *f = *state;
@@ -339,6 +376,8 @@ int main(void)
 		TEST(what_anonymous_may_read_everybody_may),
 		TEST(metadata_proves_nothing_about_files),
 		TEST(old_proof_for_files_outlives_an_answer_about_metadata),
+		TEST(only_a_gated_repo_keeps_showing_its_card),
+		TEST(a_late_yes_does_not_undo_a_younger_no),
 		TEST(a_refusal_is_repeated_in_upstreams_words_to_its_subject),
 		TEST(trouble_is_no_verdict),
 		TEST(a_dead_token_loses_everything),

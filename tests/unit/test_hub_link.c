@@ -39,10 +39,10 @@ static void takes_the_next_page_of_the_hub_only(void **state)
 	assert_next("", NULL);
 }
 
-static void assert_repo(const char *location, const char *want)
+static void assert_repo(const char *repo, const char *target, const char *location, const char *want)
 {
 	SCOPED_BUF scratch;
-	struct str got = link_repo_of(&hub, str_from(location), &scratch);
+	struct str got = link_repo_of(&hub, str_from(location), str_from(target), str_from(repo), &scratch);
 
 	if (!want) {
 		assert_null(got.ptr);
@@ -52,15 +52,36 @@ static void assert_repo(const char *location, const char *want)
 	assert_memory_equal(got.ptr, want, got.len);
 }
 
-static void learns_the_new_name_from_a_redirect(void **state)
+static void learns_the_new_name_from_the_same_question_under_it(void **state)
 {
-	assert_repo("/api/models/google-bert/bert-base-uncased", "models/google-bert/bert-base-uncased");
-	assert_repo("/api/datasets/a/b/tree/main?recursive=true", "datasets/a/b");
-	assert_repo("/new/name/resolve/main/x", "models/new/name");
-	assert_repo("/datasets/new/name/resolve/main/x", "datasets/new/name");
-	assert_repo("https://huggingface.co/new/name/resolve/main/x", "models/new/name");
-	assert_repo("/api/resolve-cache/models/a/b/0123/x", NULL);
-	assert_repo("https://evil.example/new/name/resolve/main/x", NULL);
+	assert_repo("models/bert", "/api/models/bert", "/api/models/google-bert/bert",
+		    "models/google-bert/bert");
+	assert_repo("datasets/o/n", "/api/datasets/o/n/tree/main?recursive=true",
+		    "/api/datasets/a/b/tree/main?recursive=true", "datasets/a/b");
+	assert_repo("models/old/name", "/old/name/resolve/main/x", "/new/name/resolve/main/x",
+		    "models/new/name");
+	assert_repo("datasets/old/name", "/datasets/old/name/resolve/main/x",
+		    "/datasets/new/name/resolve/main/x", "datasets/new/name");
+	assert_repo("models/old/name", "/old/name/resolve/main/x",
+		    "https://huggingface.co/new/name/resolve/main/x", "models/new/name");
+}
+
+static void takes_no_other_page_for_a_name(void **state)
+{
+	static const char *const pages[] = { "/login",
+					     "/login?next=/old/name/resolve/main/x",
+					     "/new/name/resolve/main/y",
+					     "/new/name/resolve/dev/x",
+					     "/datasets/new/name/resolve/main/x",
+					     "/api/resolve-cache/models/a/b/0123/x",
+					     "/a/b/c/resolve/main/x",
+					     "//evil.example/resolve/main/x",
+					     "/%6eew/name/resolve/main/x",
+					     "/resolve/main/x",
+					     "https://evil.example/new/name/resolve/main/x" };
+
+	for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
+		assert_repo("models/old/name", "/old/name/resolve/main/x", pages[i], NULL);
 }
 
 static void rewrites_only_locations_of_the_hub(void **state)
@@ -125,7 +146,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_the_next_page_of_the_hub_only),
-		cmocka_unit_test(learns_the_new_name_from_a_redirect),
+		cmocka_unit_test(learns_the_new_name_from_the_same_question_under_it),
+		cmocka_unit_test(takes_no_other_page_for_a_name),
 		cmocka_unit_test(rewrites_only_locations_of_the_hub),
 		cmocka_unit_test(makes_whole_addresses_of_the_hub_ours),
 		cmocka_unit_test(edits_the_members_it_is_told_and_no_others),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Proves the promises of relay against a scripted server: bytes pass in order and in bounded memory both ways, a
- * refusal is not swallowed by an upload, and with `verify` nothing but the named content comes to its end.
+ * refusal is not swallowed by an upload, and with `verify` nothing but the named content, or what is said to be the
+ * wanted part of it, comes to its end.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +25,7 @@
 #include "upstream.h"
 
 #define BIG_BYTES (3u << 20)
+#define COMMIT "0123456789012345678901234567890123456789"
 #define HELD_BACK (policy_held_back_bytes(BIG_BYTES))
 
 struct fixture {
@@ -65,8 +67,52 @@ static void send_big(struct fixture *x, struct upstream_call *c, size_t spoiled_
 		c->close = true;
 }
 
+/* Bytes 1-3 of "small", and how they are described by servers that are right, careless or lying. */
+static const struct {
+	const char *where;
+	int status;
+	const char *fields, *body;
+} parts[] = {
+	{ "/part", 206, "Content-Range: bytes 1-3/5\r\nETag: \"0000\"\r\n", "mal" },
+	{ "/part-identity", 206, "Content-Range: bytes 1-3/5\r\nContent-Encoding: identity\r\n", "mal" },
+	{ "/part-nameless", 206, "", "mal" },
+	{ "/part-other", 206, "Content-Range: bytes 0-2/5\r\n", "sma" },
+	{ "/part-shorter", 206, "Content-Range: bytes 1-2/5\r\n", "ma" },
+	{ "/part-longer", 206, "Content-Range: bytes 1-4/5\r\n", "mall" },
+	{ "/part-of-six", 206, "Content-Range: bytes 1-3/6\r\n", "mal" },
+	{ "/part-of-any", 206, "Content-Range: bytes 1-3/*\r\n", "mal" },
+	{ "/part-twice", 206, "Content-Range: bytes 1-3/5\r\nContent-Range: bytes 0-2/5\r\n", "mal" },
+	{ "/part-padded", 206, "Content-Range: bytes 1-3/5\r\n", "mall" },
+	{ "/part-gzip", 206, "Content-Range: bytes 1-3/5\r\nContent-Encoding: gzip\r\n", "mal" },
+	{ "/part-gzip-second", 206,
+	  "Content-Range: bytes 1-3/5\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n", "mal" },
+	{ "/part-whole", 200, "", "small" },
+	{ "/part-as-200", 200, "Content-Range: bytes 1-3/5\r\n", "mal" },
+	{ "/part-416", 416, "Content-Range: bytes */5\r\n", "" },
+};
+
+static bool answer_part(struct upstream_call *c)
+{
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (strcmp(c->target, parts[i].where) == 0) {
+			upstream_reply(c, parts[i].status, parts[i].fields, parts[i].body);
+			return true;
+		}
+	if (strcmp(c->target, "/part-chunked") == 0)
+		return upstream_say(c, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-3/5\r\n"
+				       "Transfer-Encoding: chunked\r\n\r\n3\r\nmal\r\n0\r\n\r\n");
+	if (strcmp(c->target, "/part-cut") == 0) {
+		c->close = true;
+		return upstream_say(c, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-3/5\r\n"
+				       "Content-Length: 3\r\n\r\nma");
+	}
+	return false;
+}
+
 static void answer_cdn(struct fixture *x, struct upstream_call *c)
 {
+	if (answer_part(c))
+		return;
 	if (strcmp(c->target, "/big") == 0)
 		send_big(x, c, SIZE_MAX, BIG_BYTES);
 	else if (strcmp(c->target, "/spoiled-early") == 0)
@@ -111,7 +157,8 @@ static void answer_file(struct fixture *x, struct upstream_call *c)
 	assert_non_null(hex);
 	size = strtoul(query, NULL, 10);
 	(void)snprintf(fields, sizeof(fields),
-		       "Location: http://127.0.0.1:%u%s\r\nX-Linked-Size: %lu\r\n%s%s%s",
+		       "Location: http://127.0.0.1:%u%s\r\nX-Repo-Commit: " COMMIT
+		       "\r\nX-Linked-Size: %lu\r\n%s%s%s",
 		       upstream_port(x->cdn), c->target + 5, size, hex[1] ? "X-Linked-Etag: \"" : "", hex + 1,
 		       hex[1] ? "\"\r\n" : "");
 	upstream_reply(c, 302, fields, "Found");
@@ -154,6 +201,14 @@ static void answer_hub(struct fixture *x, struct upstream_call *c)
 	else if (strcmp(c->target, "/regular") == 0) {
 		(void)snprintf(fields, sizeof(fields), "ETag: \"%s\"\r\n", x->regular_hex);
 		upstream_reply(c, 200, fields, "small");
+	} else if (strncmp(c->target, "/own-part/", 10) == 0) {
+		(void)snprintf(fields, sizeof(fields), "Content-Range: bytes 1-3/5\r\nETag: \"%s\"\r\n",
+			       c->target + 10);
+		upstream_reply(c, 206, fields, "mal");
+	} else if (strncmp(c->target, "/moved-part/", 12) == 0) {
+		(void)snprintf(fields, sizeof(fields), "Location: /own-part/%s\r\nX-Linked-Etag: \"%s\"\r\n",
+			       c->target + 12, x->small_hex);
+		upstream_reply(c, 302, fields, "Found");
 	} else if (strcmp(c->target, "/big") == 0)
 		send_big(x, c, SIZE_MAX, BIG_BYTES);
 	else if (strcmp(c->target, "/short") == 0)
@@ -635,6 +690,105 @@ static void refusals_of_the_hub_are_told_apart(void **state)
 	}
 }
 
+/* Bytes 1-3 of `want` from there. */
+static ssize_t get_part_of(struct fixture *x, const char *target, const struct content_id *want,
+			   const char *commit, struct buf *out)
+{
+	SCOPED(relay_free) struct relay *r = NULL;
+	struct headers headers;
+	struct relay_query q = {
+		.method = "GET",
+		.target = str_from(target),
+		.headers = &headers,
+		.follow = FETCH_FOLLOW_ALLOWED,
+		.verify = want,
+		.range = { 1, 4 },
+		.commit = str_from(commit),
+	};
+	int status, error;
+
+	buf_init(out, 100);
+	headers_init(&headers);
+	assert_int_equal(headers_addf(&headers, "Range", "bytes=1-3"), 0);
+	assert_int_equal(relay_start(x->relays, &q, &r), 0);
+	headers_done(&headers);
+	error = head_of(r, &status);
+	if (error)
+		return error;
+	assert_int_equal(status, 206);
+	return drain(r, out);
+}
+
+/* The same from the other server's `where`, which the Hub calls `hex` of `size` bytes. */
+static ssize_t get_part(struct fixture *x, const char *where, const char *hex, unsigned size,
+			const char *commit, struct buf *out)
+{
+	char target[256];
+
+	(void)snprintf(target, sizeof(target), "/file%s?%u,%s", where, size, hex);
+	return get_part_of(x, target, &x->small_id, commit, out);
+}
+
+static void the_right_part_comes_through(void **state)
+{
+	static const char *const where[] = { "/part", "/part-identity" };
+	static const char *const commits[] = { "", COMMIT };
+	struct fixture *x = *state;
+	char target[128];
+
+	for (int i = 0; i < 2; i++) {
+		SCOPED_BUF out = { 0 };
+
+		assert_int_equal(get_part(x, where[i], x->small_hex, 5, commits[i], &out), 0);
+		assert_string_equal(out.bytes, "mal");
+	}
+	SCOPED_BUF regular = { 0 };
+
+	(void)snprintf(target, sizeof(target), "/own-part/%s", x->regular_hex);
+	assert_int_equal(get_part_of(x, target, &x->regular_id, COMMIT, &regular), 0);
+	assert_string_equal(regular.bytes, "mal");
+}
+
+static void a_part_that_is_not_said_to_be_the_wanted_one_is_refused_before_a_byte(void **state)
+{
+	struct fixture *x = *state;
+
+	for (size_t i = 2; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		SCOPED_BUF out = { 0 };
+
+		assert_int_equal(get_part(x, parts[i].where, x->small_hex, 5, COMMIT, &out), -EBADMSG);
+		assert_int_equal(out.len, 0);
+	}
+	SCOPED_BUF chunked = { 0 };
+
+	assert_int_equal(get_part(x, "/part-chunked", x->small_hex, 5, COMMIT, &chunked), -EBADMSG);
+}
+
+static void a_part_of_another_file_is_refused_before_a_byte(void **state)
+{
+	struct fixture *x = *state;
+	SCOPED_BUF hex = { 0 }, no_hex = { 0 }, size = { 0 }, commit = { 0 }, own = { 0 }, moved = { 0 };
+	char target[128];
+
+	assert_int_equal(get_part(x, "/part", x->big_hex, 5, COMMIT, &hex), -EBADMSG);
+	assert_int_equal(get_part(x, "/part", "", 5, COMMIT, &no_hex), -EBADMSG);
+	assert_int_equal(get_part(x, "/part", x->small_hex, 6, COMMIT, &size), -EBADMSG);
+	assert_int_equal(get_part(x, "/part", x->small_hex, 5, "f" COMMIT, &commit), -EBADMSG);
+	(void)snprintf(target, sizeof(target), "/own-part/%s", x->big_hex);
+	assert_int_equal(get_part_of(x, target, &x->small_id, "", &own), -EBADMSG);
+	/* the first of the Hub's hops named the right one, and then it answers with another */
+	(void)snprintf(target, sizeof(target), "/moved-part/%s", x->big_hex);
+	assert_int_equal(get_part_of(x, target, &x->small_id, "", &moved), -EBADMSG);
+}
+
+static void a_part_that_is_cut_ends_in_an_error(void **state)
+{
+	struct fixture *x = *state;
+	SCOPED_BUF out = { 0 };
+
+	assert_int_equal(get_part(x, "/part-cut", x->small_hex, 5, COMMIT, &out), -ECONNRESET);
+}
+
 /* --- many ----------------------------------------------------------------------------------------------- */
 
 /* Each is left at another time; whatever was running must end without anybody. */
@@ -680,6 +834,10 @@ int main(void)
 		CASE(a_short_body_keeps_its_end_back),
 		CASE(another_name_or_size_is_refused_before_a_byte),
 		CASE(refusals_of_the_hub_are_told_apart),
+		CASE(the_right_part_comes_through),
+		CASE(a_part_that_is_not_said_to_be_the_wanted_one_is_refused_before_a_byte),
+		CASE(a_part_of_another_file_is_refused_before_a_byte),
+		CASE(a_part_that_is_cut_ends_in_an_error),
 		CASE(can_be_freed_at_any_time),
 	};
 	return cmocka_run_group_tests_name("relay", tests, NULL, NULL);

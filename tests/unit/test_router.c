@@ -197,6 +197,9 @@ static void refuses_before_any_handler(void **state)
 	assert_refused("OPTIONS", "/-/healthz", 0, 405);
 	assert_refused("BREW", "/acme/pub/resolve/main/x", 0, 501);
 	assert_refused("GET", "/a/../b", 0, 400);
+	assert_refused("GET", "/acme/pub/resolve/main/x?token=a", 0, 400);
+	assert_refused("GET", "/api/models?search=hf_abcdefghijABCDEF0123", 0, 400);
+	assert_refused("POST", "/api/models/acme/pub/commit/hf_abcdefghijABCDEF0123", -1, 400);
 	assert_refused("GET", "/acme%2fpub/resolve/main/x", 0, 400);
 	assert_refused("GET", "/api/models/acme%2fpub/tree/main", 0, 400);
 	assert_refused("GET", "/acme/pub/resolve/main\\x", 0, 400);
