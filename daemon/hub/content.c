@@ -131,8 +131,7 @@ static int answer_without_body(struct request *q, const struct hub_file *file, i
 	r->kind = REPLY_EMPTY;
 	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 	q->result = q->used_upstream ? RESULT_REVALIDATED : file->was_stale ? RESULT_STALE_HIT : RESULT_HIT;
-	if (status == 304)
-		return 0;
+	/* the library always tells a length: on 304 it must be that of a 200 (RFC 9110 8.6) */
 	r->head_length = status == 416 ? 0 : (int64_t)file->content.size;
 	/* with a range on an empty file clients look for the total (R15); on 416 the field is the answer */
 	if (status == 416 || (file->content.size == 0 && request_header(q, STR("Range")).ptr))

@@ -101,8 +101,7 @@ static uint64_t told_length(const struct reply *p)
 {
 	if (p->head_length >= 0)
 		return (uint64_t)p->head_length;
-	/* a 304 may tell the length of a 200 or none, never another (RFC 9110 8.6) */
-	return p->kind == REPLY_RELAY || p->status == 304 ? MHD_SIZE_UNKNOWN : p->length;
+	return p->kind == REPLY_RELAY ? MHD_SIZE_UNKNOWN : p->length;
 }
 
 static struct MHD_Response *make_response(struct exchange *x)
