@@ -46,7 +46,7 @@ $(BUILD)/build.ninja: | deps
 	@echo "Building in $(BUILD); this takes a minute, once"
 
 $(BUILD)/.with-tests: | $(BUILD)/build.ninja deps-tests
-	@meson configure $(BUILD) -Dtests=enabled -Dwerror=$(WERROR)
+	@meson configure $(BUILD) -Dtests=enabled -Dwerror=$(WERROR) >/dev/null
 	@touch $@
 
 build-tests: deps-tests $(BUILD)/.with-tests

@@ -31,6 +31,7 @@ GENERATED = os.environ.get("HUBDOUBLE_CACHE", os.path.join(tempfile.gettempdir()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "seconds(n): how long the test may take")
+    config.addinivalue_line("markers", "slow: left out of the quick run")
 
 
 def pytest_sessionstart(session):

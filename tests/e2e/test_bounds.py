@@ -19,6 +19,7 @@ def many_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.seconds(200)
 def test_P10_a_thousand_idle_and_two_hundred_active(hub, cache):
     """RSS below 60 MB, and everything is given back."""

@@ -129,6 +129,7 @@ def test_E08_documents_too(hub, start):
     assert [cache.get(t).body for t in targets] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["silent", "drop"])
 def test_E09_silence_is_answered_within_nine_seconds(hub, cache, mode):
     hub.blackhole(mode=mode)
@@ -139,6 +140,7 @@ def test_E09_silence_is_answered_within_nine_seconds(hub, cache, mode):
     assert answer.status == 504 or mode == "drop"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["silent", "drop"])
 def test_E09_whatever_is_asked(hub, start, mode):
     """Each decision that upstream is away comes within 9 s of the client's request, and is made once for all."""
@@ -164,6 +166,7 @@ def test_E09_whatever_is_asked(hub, start, mode):
             assert time.monotonic() - began < 0.1 * SLOW, (target, answer)
 
 
+@pytest.mark.slow
 def test_E09_what_is_held_is_served_at_once(hub, start):
     cache = start(hub_revision_ttl="1s")
     assert cache.get(CONFIG).status == 200

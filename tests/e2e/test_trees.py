@@ -348,6 +348,7 @@ def test_A16_paths_in_odd_forms_go_upstream(hub, cache, kind, body):
 
 # --- large ones ---
 
+@pytest.mark.slow
 @pytest.mark.seconds(300)
 def test_A05_A07_a_large_tree(hub, cache):
     add_many(hub.content)
