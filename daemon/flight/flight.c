@@ -229,7 +229,8 @@ static bool decide_whole_locked(struct flight *fl)
 
 		has_whole_reader |= r->is_whole && !r->error;
 	}
-	if (!has_whole_reader && fl->held < fl->id.size / 10 + (fl->id.size % 10 != 0))
+	if (!has_whole_reader && !fl->has_small_range &&
+	    fl->held < fl->id.size / 10 + (fl->id.size % 10 != 0))
 		fl->has_whole = false;
 	if (!has_whole_reader && fl->has_whole)
 		fl->is_off = true; /* there is nobody to take the first bytes */

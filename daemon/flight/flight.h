@@ -16,8 +16,8 @@
  *           (3) the last policy_held_back_bytes() of a body that starts at 0 become ready only after the
  *               digest matched and the name is durable (or 2 s after the match, on a slow disk).
  *           (4) each byte is asked of upstream once, plus what a broken transfer lost (P6).
- * (5) a flight with nobody left: a whole fill goes on to its end when at least a tenth has come, else it
- * stops and its part is kept.
+ *           (5) a flight with nobody left: a whole fill goes on to its end when at least a tenth has come, or
+ *               when a range of a small file began it; else it stops and its part is kept.
  *           (6) no reader waits over 60 s without a byte or an error (U12).
  *           (7) upstream is asked for bytes only when there is room for them: for a window its own, for a
  *               whole fill the rest of the file at once. A reader begins only then.

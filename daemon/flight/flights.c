@@ -204,6 +204,8 @@ static struct reader *reader_new(const struct flight_source *source, struct byte
 	r->range = range;
 	r->source = source_new(source);
 	r->is_whole = policy_fill_plan(range, is_open, size, &r->wanted) == FILL_WHOLE;
+	/* less than half of it makes a whole fill only where the file is small */
+	r->is_small_range = r->is_whole && !is_open && range.end - range.first < size / 2;
 	r->at = range.first;
 	return r;
 }
@@ -227,6 +229,7 @@ static int add_reader(struct flight *fl, struct reader *r)
 	list_add_tail(&fl->readers, &r->node);
 	fl->reader_count++;
 	fl->has_whole |= r->is_whole;
+	fl->has_small_range |= r->is_small_range;
 	r->has_room = fl->has_all_room;
 	fl->wants_room |= !r->has_room;
 	if (!fl->source)

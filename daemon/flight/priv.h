@@ -93,6 +93,7 @@ struct reader {
 	struct byte_range range;  /* constant: what will be sent */
 	struct byte_range wanted; /* constant: what is fetched for it */
 	bool is_whole;            /* constant */
+	bool is_small_range;      /* a range of a small file, for which all of it is fetched */
 	bool is_held_back;        /* constant: its tail waits for the digest */
 	bool has_joined;          /* constant */
 	struct source *source;    /* shared */
@@ -154,7 +155,8 @@ struct flight {
 	bool is_turn_posted;
 	bool is_tail_free; /* the digest matched and the wait for the disk is over */
 	bool has_whole;    /* somebody wanted everything, and it is still worth it */
-	bool is_off;       /* the small start is over */
+	bool has_small_range; /* a range of a small file began it: more of them will come, so it goes on by itself */
+	bool is_off;          /* the small start is over */
 	bool wants_reset;
 	bool is_dropping; /* the part is to be deleted when it is closed */
 	unsigned resets;

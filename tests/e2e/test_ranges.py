@@ -155,8 +155,8 @@ def test_B21_one_connection_carries_many_requests(hub, cache):
         for i in range(50):
             part = conn.ask("GET", MODEL, fields(Range=f"bytes={i * 1000}-{i * 1000 + 999}"))
             assert part.body == file_of(hub, "model.safetensors").source.read(i * 1000, 1000)
-    # between two requests nobody reads, and the fill may stop and go on; no byte is asked for twice
-    assert len(hub.calls("cdn")) <= 6 and hub.body_bytes("cdn") <= MODEL_BYTES + 512 * 1024
+    # between two requests nobody reads: a fill that a range of a small file began goes on by itself
+    assert len(hub.calls("cdn")) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
