@@ -292,3 +292,27 @@ def test_Z15_the_proofs_on_disk_are_no_tokens(hub, cache, people):
     assert key.stat().st_mode & 0o077 == 0 and len(key.read_bytes()) == 32
     assert (cache.store / "index.db").stat().st_mode & 0o077 == 0 or cache.store.stat().st_mode & 0o077 == 0
     assert cache.get(GATED, people.alice).status == 200
+
+
+def test_Z06_an_old_name_taken_by_somebody_else_opens_nothing(hub, cache, people):
+    """The old name of a private repo is registered anew, public: what is booked on it is not booked on the private one."""
+    hub.content.add_alias("model", "bob/model", "acme/private")
+    commit = commit_of(hub, "acme/private").id
+    assert cache.get("/bob/model/resolve/main/config.json", people.alice).status == 200
+    assert cache.get("/api/models/acme/private/tree/main?recursive=true", people.alice).status == 200
+    hub.content.aliases.pop(("model", "bob/model"))
+    hub.content.add_repo("model", "bob/model").commit({"config.json": b"{}", "README.md": b"bob's"})
+    cache.head("/bob/model/resolve/main/README.md")
+    for target in (f"/acme/private/resolve/{commit}/config.json", f"/api/models/acme/private/tree/{commit}?recursive=true",
+                   f"/bob/model/resolve/{commit}/config.json"):
+        assert cache.get(target).status in (401, 404), target
+
+
+def test_U07_a_redirect_to_a_login_page_is_no_new_name(hub, cache, people):
+    rule = hub.rule("hub", path="config.json", redirect_to=f"{hub.url}/login")
+    cache.get("/acme/pub/resolve/main/config.json"), cache.get("/acme/private/resolve/main/config.json", people.alice)
+    rule.remove()
+    commit = commit_of(hub, "acme/private").id
+    assert cache.get(f"/api/models/acme/private/tree/{commit}?recursive=true", people.alice).status == 200
+    assert cache.get("/acme/pub/resolve/main/README.md").status == 200
+    assert cache.get(f"/api/models/acme/private/tree/{commit}?recursive=true").status == 401
