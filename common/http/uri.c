@@ -17,17 +17,6 @@
 
 #define REPO_PATH_BYTES_MAX 4096
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 static bool is_utf8(struct str s)
 {
 	while (s.len) {
@@ -60,12 +49,11 @@ static int decode_bytes(struct str raw, struct buf *out)
 		char c = raw.ptr[i];
 
 		if (c == '%') {
-			int high = raw.len - i > 2 ? hex_value(raw.ptr[i + 1]) : -1;
-			int low = raw.len - i > 2 ? hex_value(raw.ptr[i + 2]) : -1;
+			uint8_t byte;
 
-			if (high < 0 || low < 0)
+			if (raw.len - i < 3 || parse_hex((struct str){ raw.ptr + i + 1, 2 }, &byte, 1) < 0)
 				return -EINVAL;
-			c = (char)(high << 4 | low);
+			c = (char)byte;
 			i += 2;
 		}
 		if (c == 0)
