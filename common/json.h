@@ -68,6 +68,14 @@ int json_edit_members(struct str text, const char *const *names, size_t name_cou
  * (*rest is then untouched); -EINVAL.
  */
 int json_next_element(struct str *rest, struct str *ret_element);
+/*
+ * The members of an object's text, one by one, as they are written: *rest comes from json_members(). Only for whole text that
+ * json_parse() has accepted. Returns 1 with the name, quotes included, and the value; 0 at the end; -EINVAL.
+ */
+int json_members(struct str object, struct str *ret_rest);
+int json_next_member(struct str *rest, struct str *ret_name, struct str *ret_value);
+/* Does a name as written, quotes and escapes included, stand for this one? */
+bool json_is_name(struct str raw, const char *name);
 /* The value of an object's own member, as written. Returns 0; -ENOENT; -EINVAL. Text as above, but whole. */
 int json_find_member(struct str object, const char *name, struct str *ret_raw);
 /* Appends what a string's text, quotes included, stands for. Returns 0; -EINVAL no string; -E2BIG. */

@@ -100,32 +100,54 @@ static bool is_name(struct str raw, const char *name)
 	return json_unquote(raw, &room) == 0 && str_eq(buf_str(&room), str_from(name));
 }
 
-int json_find_member(struct str object, const char *name, struct str *ret_raw)
+int json_next_member(struct str *rest, struct str *ret_name, struct str *ret_value)
 {
-	const char *end = object.ptr + object.len, *at = skip_blanks(object.ptr, end), *key, *value;
+	const char *end = rest->ptr + rest->len, *name = skip_blanks(rest->ptr, end), *at, *value, *after,
+		   *next;
+
+	if (name == end || *name == '}')
+		return 0;
+	at = *name == '"' ? skip_string(name, end) : NULL;
+	value = at ? skip_blanks(at, end) : end;
+	if (value == end || *value != ':')
+		return -EINVAL;
+	value = skip_blanks(value + 1, end);
+	after = skip_value(value, end);
+	next = after ? skip_blanks(after, end) : end;
+	if (next == end || after == value || (*next != ',' && *next != '}'))
+		return -EINVAL;
+	*ret_name = str_from_range(name, at);
+	*ret_value = str_from_range(value, after);
+	*rest = str_from_range(*next == ',' ? next + 1 : next, end);
+	return 1;
+}
+
+int json_members(struct str object, struct str *ret_rest)
+{
+	const char *end = object.ptr + object.len, *at = skip_blanks(object.ptr, end);
 
 	if (at == end || *at != '{')
 		return -EINVAL;
-	for (at = skip_blanks(at + 1, end); at < end && *at == '"'; at = skip_blanks(at + 1, end)) {
-		key = at;
-		at = skip_string(key, end);
-		if (!at)
-			return -EINVAL;
-		value = skip_blanks(at, end);
-		if (value == end || *value != ':')
-			return -EINVAL;
-		value = skip_blanks(value + 1, end);
-		if (is_name(str_from_range(key, at), name)) {
-			at = skip_value(value, end);
-			if (!at || at == value)
-				return -EINVAL;
-			*ret_raw = str_from_range(value, at);
+	*ret_rest = str_from_range(at + 1, end);
+	return 0;
+}
+
+bool json_is_name(struct str raw, const char *name)
+{
+	return is_name(raw, name);
+}
+
+int json_find_member(struct str object, const char *name, struct str *ret_raw)
+{
+	struct str rest, key, value;
+	int r = json_members(object, &rest);
+
+	if (r < 0)
+		return r;
+	while ((r = json_next_member(&rest, &key, &value)) == 1)
+		if (is_name(key, name)) {
+			*ret_raw = value;
 			return 0;
 		}
-		at = skip_value(value, end);
-		at = at ? skip_blanks(at, end) : end;
-		if (at == end || *at == '}')
-			break;
-	}
-	return -ENOENT;
+	return r < 0 ? r : -ENOENT;
 }

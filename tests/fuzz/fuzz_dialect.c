@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fuzz entry for what inference servers send: events are cut without losing a byte, and whatever is converted is JSON.
+ */
+#include <assert.h>
+
+#include "dialect/dialect.h"
+
+#include "common/banned.h"
+
+#define OUT_BYTES_MAX (16 * 1024 * 1024)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_events(struct str text)
+{
+	struct stream_watch w = { .dialect = DIALECT_CHAT };
+	struct str rest = text;
+	struct sse_event e;
+	size_t seen = 0;
+	SCOPED_BUF scratch;
+
+	buf_init(&scratch, OUT_BYTES_MAX);
+	while (sse_next(&rest, &scratch, &e) == 1) {
+		seen += e.raw.len;
+		stream_watch_event(&w, &e);
+	}
+	assert(seen + rest.len == text.len);
+	(void)stream_is_whole(&w);
+}
+
+static void check_json(int error, const struct buf *out)
+{
+	SCOPED(json_free) struct json *root = NULL;
+
+	if (error == 0)
+		assert(json_parse(buf_str(out), &root) == 0);
+}
+
+static void check_forms(enum dialect d, struct str text)
+{
+	SCOPED_BUF out;
+
+	buf_init(&out, OUT_BYTES_MAX);
+	check_json(stream_merge(d, text, &out), &out);
+	buf_reset(&out);
+	if (whole_split(d, text, true, &out) == 0)
+		check_events(buf_str(&out));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct str text = { (const char *)data, size };
+	struct call_facts facts;
+	SCOPED_BUF out;
+
+	check_events(text);
+	for (enum dialect d = DIALECT_TASK; d <= DIALECT_OTHER; d++) {
+		check_forms(d, text);
+		call_read(d, STR("text-generation"), text, &facts);
+		call_facts_done(&facts);
+		(void)whole_is_answer(d, text);
+	}
+	buf_init(&out, OUT_BYTES_MAX);
+	check_json(embeddings_convert(text, size % 2, &out), &out);
+	buf_reset(&out);
+	(void)stream_without_usage(text, &out);
+	buf_reset(&out);
+	(void)stream_rename(text, STR("m"), &out);
+	return 0;
+}
