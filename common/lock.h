@@ -14,6 +14,8 @@ enum lock_rank {
 	LOCK_REQUEST,
 	LOCK_RELAY,
 	LOCK_ASK,
+	LOCK_CASTS, /* the table of casts */
+	LOCK_CAST,  /* one cast */
 	LOCK_FLIGHTS, /* the table of flights */
 	LOCK_FLIGHT,  /* one flight */
 	LOCK_KEEPER,

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cast - one answer of an inference server, heard by any number of ears while it comes.
+ *
+ * Equal calls at the same time are one call. The answer is held in memory from its beginning, so that who joins late hears
+ * all of it; what is too long to be kept is passed on in constant memory, and nobody can join any more.
+ *
+ * Owns      the table of running casts by key; each one's answer so far, its transfer, the request's body.
+ * Never     knows what an answer means: `filter` translates it, `ended` judges it and keeps it.
+ * Threads   joined and heard by server threads; filled on the fetch thread; `ended` runs on a work thread.
+ * Life      ASKING -> HEARD (its head has come) -> ENDING (`ended` runs) -> DONE. A cast that is DONE, or was broken, has left
+ *           the table.
+ * Promises  (1) one cast per key at a time; an empty key is shared by nobody.
+ *           (2) every ear hears the whole answer in order, or an error on which its connection must be broken.
+ *           (3) what `ended` keeps is kept before the last bytes are heard: who asks again then finds it.
+ *           (4) with no ear left upstream is let go at once, unless finish_alone.
+ *           (5) of an answer at most answer_max and a piece are in memory; a slow ear then slows upstream down.
+ */
+#pragma once
+#include "common/spool.h"
+#include "common/waiter.h"
+#include "common/work.h"
+#include "fetch/fetch.h"
+
+struct casts;
+struct ear;
+
+struct casts_opts {
+	struct fetch *fetch;
+	struct work *work;
+	struct metrics *metrics;
+	const struct clock *clock;
+};
+struct casts *casts_new(const struct casts_opts *opts);
+/* Ends every cast and waits for what runs. */
+void casts_free(struct casts *c);
+
+/* Turns what a server says into what our client understands. All on the fetch thread; NULL: as it comes. */
+struct cast_filter {
+	/* May change both. Returns 0; -errno: the answer is refused with it. */
+	int (*head)(void *ctx, int *status, struct headers *fields);
+	/* Appends to out what the ears hear of this piece. Returns 0; 1 the answer is whole with it, the rest is not waited for;
+	 * -errno breaks it. */
+	int (*piece)(void *ctx, struct str piece, struct buf *out);
+	/* After the last piece. Returns 0; -errno: what came is no whole answer. */
+	int (*end)(void *ctx, struct buf *out);
+};
+
+struct cast_answer {
+	int status;
+	const struct headers *fields; /* after the filter */
+	struct str body;              /* all of it */
+	int64_t asked_at;             /* wall clock, seconds */
+};
+
+struct cast_query {
+	enum fetch_origin origin;
+	const char *method;
+	struct str target;
+	const struct headers *fields;
+	struct secret *token;
+	struct spool *body; /* ended; a reference is taken; NULL: none */
+	uint64_t first_byte_timeout_ms, stall_timeout_ms;
+	uint64_t answer_max; /* bytes that may be kept */
+	bool finish_alone;
+	struct cast_filter filter;
+	/* Work thread, once, if the answer came whole and no longer than answer_max; may be NULL. */
+	void (*ended)(void *ctx, const struct cast_answer *a);
+	void *ctx; /* of filter and ended; taken by cast_join() also when it joins or fails */
+	void (*free_ctx)(void *ctx);
+};
+/* Joins the cast of this key or begins one. Returns 0; -E2BIG too many (4096). The ear is the caller's. */
+int cast_join(struct casts *c, struct str key, const struct cast_query *q, struct ear **ret_ear);
+/* Did it join what others began? */
+bool ear_has_joined(const struct ear *e);
+/* Returns 0: the final head is there (borrowed for the ear's life); -EAGAIN; or why there will be none. content_length -1:
+ * unknown. */
+int ear_head(struct ear *e, int *ret_status, const struct headers **ret_fields, int64_t *ret_content_length);
+/* Bytes: > 0; 0 the end; -EAGAIN; other: break the connection. */
+ssize_t ear_read(struct ear *e, void *bytes, size_t len_max);
+/* Registers w for news. false: there is some already. */
+bool ear_wait(struct ear *e, struct waiter *w);
+void ear_free(struct ear *e);
+DEFINE_SCOPE(struct ear *, ear_free);
