@@ -142,10 +142,9 @@ static const struct {
 	enum statement count, trim;
 	int64_t rows_max;
 } bounds[] = {
-	{ ST_COUNT_ABSENT, ST_TRIM_ABSENT, 100000 },
-	{ ST_COUNT_ALIASES, ST_TRIM_ALIASES, 100000 },
-	{ ST_COUNT_GRANTS, ST_TRIM_GRANTS, 500000 },
-	{ ST_COUNT_DOCS, ST_TRIM_DOCS, 1000000 },
+	{ ST_COUNT_ABSENT, ST_TRIM_ABSENT, 100000 },    { ST_COUNT_ALIASES, ST_TRIM_ALIASES, 100000 },
+	{ ST_COUNT_GRANTS, ST_TRIM_GRANTS, 500000 },    { ST_COUNT_DOCS, ST_TRIM_DOCS, 1000000 },
+	{ ST_COUNT_OBJECTS, ST_TRIM_OBJECTS, 1000000 },
 };
 
 static int count_rows(struct index *x, enum statement id, int64_t *ret_count)

@@ -5,6 +5,7 @@
  *   name rev=main commit=<40 hex> at=1700000000
  *   entry commit=<40 hex> path=a%20b.bin sha256=<64 hex> size=12 at=…      (git=<40 hex> for regular files)
  *   absent commit=… path=… at=…
+ *   object sha256=<64 hex> size=12 at=…
  *   tree commit=… entries=3 at=…
  *   doc key=… body=<64 hex> size=… at=… type=… next=… commit=…
  *   alias to=models/acme/new at=…
@@ -127,6 +128,11 @@ int fact_encode(const struct fact *f, struct buf *out)
 		put_text(out, "path", f->path);
 		put_time(out, f->at);
 		break;
+	case FACT_OBJECT:
+		(void)buf_append_str(out, STR("object"));
+		put_content(out, &f->content);
+		put_time(out, f->at);
+		break;
 	case FACT_TREE:
 		(void)buf_append_str(out, STR("tree"));
 		put_commit(out, f->commit);
@@ -193,6 +199,7 @@ static const struct {
 	{ "name", FACT_NAME, HAS(REV) | HAS(COMMIT) },
 	{ "entry", FACT_ENTRY, HAS(COMMIT) | HAS(PATH) | HAS(SIZE) },
 	{ "absent", FACT_ABSENT, HAS(COMMIT) | HAS(PATH) },
+	{ "object", FACT_OBJECT, HAS(SHA256) | HAS(SIZE) },
 	{ "tree", FACT_TREE, HAS(COMMIT) },
 	{ "doc", FACT_DOC, HAS(KEY) | HAS(BODY) | HAS(SIZE) },
 	{ "public", FACT_PUBLIC, HAS(LEVEL) },
@@ -375,7 +382,7 @@ static int finish(struct decoder *d)
 	d->fact.path = text(d, FIELD_PATH);
 	if (d->fact.kind == FACT_TREE)
 		d->fact.size = d->entries;
-	if (d->fact.kind == FACT_ENTRY)
+	if (d->fact.kind == FACT_ENTRY || d->fact.kind == FACT_OBJECT)
 		return finish_content(d);
 	if (d->fact.kind == FACT_DOC)
 		return finish_doc(d);

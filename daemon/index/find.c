@@ -58,7 +58,7 @@ static bool rights_are_distrusted(struct index *x, enum row_kind kind)
 	return (kind == ROW_PUBLIC || kind == ROW_GRANT) && atomic_load(&x->is_distrusted);
 }
 
-static int read_from_disk(struct index *x, const struct key *k, struct value *ret)
+int find_on_disk(struct index *x, const struct key *k, struct value *ret)
 {
 	struct conn *c = readers_take(&x->readers);
 	int r;
@@ -93,9 +93,9 @@ int find_row(struct index *x, const struct key *k, struct value *ret)
 	shard_drop(s);
 
 	*ret = (struct value){ .state = VALUE_NONE };
-	if (k->kind == ROW_DENY || (is_covered && k->kind != ROW_ENTRY) || rights_are_distrusted(x, k->kind))
+	if ((is_covered && k->kind != ROW_ENTRY) || rights_are_distrusted(x, k->kind))
 		return 0;
-	if (read_from_disk(x, k, &v) < 0)
+	if (find_on_disk(x, k, &v) < 0)
 		return 0;
 	if (is_covered) {
 		/* entries that exist are for ever; "absent" is what a FORGET takes back */
@@ -315,15 +315,12 @@ void index_find_access(struct index *x, struct str repo, const uint8_t subject[S
 {
 	static const uint8_t anonymous[SUBJECT_BYTES];
 	struct str who = { (const char *)subject, SUBJECT_BYTES };
-	int64_t denied_at;
 
 	ret_facts->public_level = find_right(x, ROW_PUBLIC, repo, STR(""), &ret_facts->public_at);
 	ret_facts->granted = ACCESS_NONE;
 	ret_facts->granted_at = 0;
 	if (memcmp(subject, anonymous, SUBJECT_BYTES) != 0)
 		ret_facts->granted = find_right(x, ROW_GRANT, repo, who, &ret_facts->granted_at);
-	(void)find_right(x, ROW_DENY, repo, who, &denied_at);
-	ret_facts->denied_at = denied_at >= ret_facts->granted_at ? denied_at : 0;
 }
 
 void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now)

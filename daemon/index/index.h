@@ -72,8 +72,9 @@ enum fact_kind {
 	FACT_PUBLIC,
 	/* subject may read `level` of repo, learnt at; likewise; not journaled */
 	FACT_GRANT,
-	/* subject was refused at; memory only */
-	FACT_DENY,
+	/* repo holds an object of this content, as upstream's own LFS batch or registry manifest said; which path
+	 * names it need not be known */
+	FACT_OBJECT,
 	/* content is stored: sha256, git, size; journaled by its sidecar */
 	FACT_BLOB,
 	/* it was evicted or quarantined */
@@ -104,7 +105,7 @@ struct fact {
 	struct str path;     /* ENTRY ABSENT; key of DOC */
 	struct str to;       /* ALIAS */
 	char commit[COMMIT_TEXT];
-	struct content_id content; /* ENTRY */
+	struct content_id content; /* ENTRY OBJECT */
 	struct digest sha256;      /* BLOB BLOB_GONE USE */
 	struct git_oid git;        /* BLOB */
 	uint64_t size;             /* BLOB; TREE: number of entries, filled in by index_take_batch() */
@@ -138,6 +139,17 @@ int index_find_commit(struct index *x, struct str repo, struct str prefix, char 
  * not known. */
 int index_find_entry(struct index *x, struct str repo, struct str commit, struct str path,
 		     struct content_id *ret_content);
+/* What an object of a repo is, and one place that names it. */
+struct object {
+	struct content_id content; /* of kind CONTENT_LFS */
+	char commit[COMMIT_TEXT];  /* "" when only FACT_OBJECT tells of it */
+	char *path;                /* owned or NULL */
+};
+void object_done(struct object *o);
+/* Has repo an object of this SHA-256: by FACT_OBJECT, or an LFS entry of any of its commits? Returns 0;
+ * -ENODATA not known. May read the disk. */
+int index_find_object(struct index *x, struct str repo, const struct digest *sha256,
+		      struct object *ret_object);
 bool index_tree_is_known(struct index *x, struct str repo, struct str commit);
 /* All entries of a known tree in byte order of path. visit non-zero stops and is returned. -ENODATA. Any
  * thread; reads the disk. */
@@ -146,7 +158,7 @@ int index_tree_each(struct index *x, struct str repo, struct str commit,
 int index_find_doc(struct index *x, struct str repo, struct str key, struct doc *ret_doc);
 /* The stored blob of this content: always its sha256. -ENODATA not stored. */
 int index_find_blob(struct index *x, const struct content_id *content, struct digest *ret_sha256);
-/* Fills public_level, public_at, granted, granted_at, denied_at; the rest is the caller's. */
+/* Fills public_level, public_at, granted, granted_at; the rest is the caller's. */
 void index_find_access(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES],
 		       struct access_facts *ret_facts);
 /* The blob was served: memory only; flushed in batches. Any thread, no allocation. */

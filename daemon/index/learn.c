@@ -135,17 +135,6 @@ static bool set_row_locked(struct index *x, struct shard *s, const struct key *k
 	return true;
 }
 
-static void drop_denial_locked(struct index *x, struct shard *s, const struct fact *f)
-{
-	SCOPED_KEY k;
-	struct row *row;
-
-	key_init(&k, ROW_DENY, f->repo, subject_str(f), STR(""));
-	row = row_find(s, &k);
-	if (row && f->at >= row->value.access.at)
-		row_set(s, row, &(struct value){ .state = VALUE_NONE });
-}
-
 /* Kinds of which all rows lie in one shard. */
 static void learn_rows(struct index *x, const struct fact *f, struct push *p)
 {
@@ -166,8 +155,6 @@ static void learn_rows(struct index *x, const struct fact *f, struct push *p)
 			row_set(s, row, &(struct value){ .state = VALUE_HELD });
 			row_pin(s, row);
 		}
-		if (f->kind == FACT_GRANT && f->level != ACCESS_NONE)
-			drop_denial_locked(x, s, f);
 		push_locked(x, p, item);
 		item = NULL;
 	}
@@ -175,24 +162,6 @@ static void learn_rows(struct index *x, const struct fact *f, struct push *p)
 	free(item);
 	for (unsigned i = 0; i < count; i++)
 		key_done(&keys[i]);
-}
-
-static void learn_denial(struct index *x, const struct fact *f)
-{
-	SCOPED_KEY k;
-	struct shard *s;
-	struct row *row;
-	struct value v;
-	bool was_there;
-
-	key_init(&k, ROW_DENY, f->repo, subject_str(f), STR(""));
-	s = &x->table.shards[k.shard];
-	value_from_fact(f, &v);
-	shard_write(s);
-	row = row_make(&x->table, s, &k, &was_there);
-	row_set(s, row, &v);
-	atomic_store(&row->is_used, true);
-	shard_drop(s);
 }
 
 /* Two blobs with one git id (R05): the first keeps it. */
@@ -275,10 +244,11 @@ static bool is_sound(const struct fact *f)
 		return f->repo.len > 0 && is_commit(f->commit);
 	case FACT_DOC:
 		return f->repo.len > 0 && f->doc && (f->doc->commit[0] == 0 || is_commit(f->doc->commit));
+	case FACT_OBJECT:
+		return f->repo.len > 0 && f->content.kind == CONTENT_LFS;
 	case FACT_ALIAS:
 	case FACT_PUBLIC:
 	case FACT_GRANT:
-	case FACT_DENY:
 	case FACT_FORGET:
 		return f->repo.len > 0;
 	default:
@@ -295,10 +265,6 @@ static void learn(struct index *x, const struct fact *f, struct push *p)
 	}
 	if (f->kind == FACT_USE) {
 		index_touch_blob(x, &f->sha256, f->at);
-		return;
-	}
-	if (f->kind == FACT_DENY) {
-		learn_denial(x, f);
 		return;
 	}
 	if (!p->batch && must_pass_over(x, f))

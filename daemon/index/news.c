@@ -34,6 +34,9 @@ unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX])
 		key_init(&keys[0], ROW_ENTRY, f->repo, commit, f->path);
 		key_init(&keys[1], ROW_COMMIT, f->repo, commit, none);
 		return 2;
+	case FACT_OBJECT:
+		key_init(&keys[0], ROW_OBJECT, f->repo, digest_str(&f->content.sha256), none);
+		return 1;
 	case FACT_TREE:
 		key_init(&keys[0], ROW_TREE, f->repo, commit, none);
 		key_init(&keys[1], ROW_COMMIT, f->repo, commit, none);
@@ -46,9 +49,6 @@ unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX])
 		return 1;
 	case FACT_GRANT:
 		key_init(&keys[0], ROW_GRANT, f->repo, subject_str(f), none);
-		return 1;
-	case FACT_DENY:
-		key_init(&keys[0], ROW_DENY, f->repo, subject_str(f), none);
 		return 1;
 	case FACT_BLOB:
 	case FACT_BLOB_GONE:
@@ -87,6 +87,9 @@ void value_from_fact(const struct fact *f, struct value *v)
 	case FACT_ENTRY:
 		v->content = f->content;
 		break;
+	case FACT_OBJECT:
+		v->object.size = f->content.size;
+		break;
 	case FACT_ABSENT:
 		v->state = VALUE_ABSENT;
 		break;
@@ -97,9 +100,6 @@ void value_from_fact(const struct fact *f, struct value *v)
 	case FACT_GRANT:
 		v->state = f->level == ACCESS_NONE ? VALUE_NONE : VALUE_HELD;
 		v->access.level = f->level;
-		v->access.at = f->at;
-		break;
-	case FACT_DENY:
 		v->access.at = f->at;
 		break;
 	case FACT_BLOB:
@@ -141,6 +141,8 @@ static bool says_the_same(const struct fact *f, const struct value *known)
 		return known->state == VALUE_HELD && memcmp(f->commit, known->name.commit, COMMIT_HEX) == 0;
 	case FACT_ENTRY:
 		return known->state == VALUE_HELD && content_id_eq(&f->content, &known->content);
+	case FACT_OBJECT:
+		return known->state == VALUE_HELD && f->content.size == known->object.size;
 	case FACT_ABSENT:
 		return known->state == VALUE_ABSENT;
 	case FACT_TREE:
@@ -155,6 +157,13 @@ static bool says_the_same(const struct fact *f, const struct value *known)
 	}
 }
 
+/* What can be said once only, or is taken back as a whole. */
+static bool is_for_ever(const struct fact *f)
+{
+	return f->kind == FACT_ENTRY || f->kind == FACT_ABSENT || f->kind == FACT_TREE ||
+	       f->kind == FACT_OBJECT;
+}
+
 enum sameness fact_compare(const struct fact *f, const struct value *known)
 {
 	if (!says_the_same(f, known))
@@ -163,7 +172,7 @@ enum sameness fact_compare(const struct fact *f, const struct value *known)
 		return SAME_YES; /* there is nothing for the journal to keep */
 	if (known->journaled_at == 0)
 		return SAME_NO;
-	if (f->kind == FACT_ENTRY || f->kind == FACT_ABSENT || f->kind == FACT_TREE)
+	if (is_for_ever(f))
 		return SAME_YES;
 	return f->at - known->journaled_at < JOURNAL_AGAIN_S ? SAME_YES : SAME_NO;
 }
@@ -172,8 +181,7 @@ bool fact_is_old_news(const struct fact *f, enum sameness same, const struct val
 {
 	if (same != SAME_YES)
 		return false;
-	return f->kind == FACT_ENTRY || f->kind == FACT_ABSENT || f->kind == FACT_TREE ||
-	       f->kind == FACT_ALIAS ||
+	return is_for_ever(f) || f->kind == FACT_ALIAS ||
 	       ((f->kind == FACT_PUBLIC || f->kind == FACT_GRANT) && known->state == VALUE_NONE);
 }
 

@@ -10,6 +10,7 @@
  *   queue.c    copies of facts, batches                  write.c    a fact as SQL
  *   apply.c    a batch as one transaction                fact.c     facts as journal lines
  *   rebuild.c  the database made anew                    care.c     uses, bounds, checkpoints
+ *   object.c   what a repo holds by SHA-256
  *
  * How memory and disk agree. A fact that is not on disk yet pins its row: what is learned is in memory
  * until it is
@@ -105,11 +106,11 @@ enum row_kind {
 	ROW_NAME,
 	ROW_ENTRY, /* held or known absent */
 	ROW_TREE,
+	ROW_OBJECT, /* by SHA-256; only those that are there */
 	ROW_COMMIT, /* only while a fact about it is not on disk */
 	ROW_DOC,
 	ROW_PUBLIC,
 	ROW_GRANT,
-	ROW_DENY, /* never on disk */
 	ROW_BLOB, /* by SHA-256 */
 	ROW_GIT,  /* git id -> SHA-256; only as good as the ROW_BLOB it leads to */
 	ROW_KINDS
@@ -131,11 +132,17 @@ struct value {
 			int64_t checked_at;
 		} name;
 		struct content_id content; /* ENTRY */
+		struct {
+			uint64_t size;
+			char commit[COMMIT_TEXT];
+			char *path;      /* owned; NULL: no entry that names it was found */
+			bool was_looked; /* for an entry, on disk */
+		} object;
 		struct doc *doc;           /* owned */
 		struct {
 			enum access_level level;
 			int64_t at;
-		} access; /* PUBLIC GRANT DENY */
+		} access; /* PUBLIC GRANT */
 		struct {
 			struct git_oid git;
 			uint64_t size;
@@ -346,6 +353,9 @@ bool forget_covers(const struct shard *s, const struct key *k);
 /* What is known of a row: 1 held or absent, 0 nothing (or the disk cannot be read). *ret is the caller's. */
 int find_row(struct index *x, const struct key *k, struct value *ret);
 int find_blob_of_git(struct index *x, const struct git_oid *git, struct digest *ret_sha256);
+
+/* What the disk says about the row: 1, 0, -errno. *ret is the caller's. */
+int find_on_disk(struct index *x, const struct key *k, struct value *ret);
 
 /* --- write.c --- */
 

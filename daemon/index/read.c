@@ -47,6 +47,17 @@ static int read_entry(sqlite3_stmt *st, struct value *v)
 	return 0;
 }
 
+static int read_object(sqlite3_stmt *st, struct value *v)
+{
+	v->object.size = (uint64_t)sqlite3_column_int64(st, 0);
+	v->object.was_looked = true;
+	v->journaled_at = sqlite3_column_int64(st, 3);
+	if (sqlite3_column_type(st, 1) == SQLITE_NULL)
+		return 0;
+	v->object.path = str_dup(sql_str(st, 2));
+	return sql_copy_commit(st, 1, v->object.commit);
+}
+
 static int read_tree(sqlite3_stmt *st, struct value *v)
 {
 	v->journaled_at = sqlite3_column_int64(st, 0);
@@ -109,6 +120,7 @@ static const struct {
 	[ROW_ALIAS] = { ST_FIND_ALIAS, BY_REPO, read_alias },
 	[ROW_NAME] = { ST_FIND_NAME, BY_REPO_AND_A, read_name },
 	[ROW_ENTRY] = { ST_FIND_ENTRY, BY_REPO_AND_COMMIT, read_entry },
+	[ROW_OBJECT] = { ST_FIND_OBJECT, BY_REPO_AND_A, read_object },
 	[ROW_TREE] = { ST_FIND_TREE, BY_REPO_AND_COMMIT, read_tree },
 	[ROW_DOC] = { ST_FIND_DOC, BY_REPO_AND_A, read_doc },
 	[ROW_PUBLIC] = { ST_FIND_PUBLIC, BY_REPO, read_public },

@@ -10,6 +10,7 @@
  *          ├─ names                  revision -> commit
  *          ├─ docs                   API answers; their bodies are blobs
  *          ├─ publics, grants        who may read what
+ *          ├─ objects                what the repo holds by SHA-256 although no entry is known to name it
  *   aliases                          old name -> canonical name of a repo
  *   blobs                            what the store holds, by both names, and when it was last read
  *   leaving                          blobs that lost their row and whose files may be there still
@@ -60,12 +61,18 @@ static const char *const migrations[] = {
 	" used_at INTEGER NOT NULL);"
 	"CREATE INDEX blobs_used ON blobs (used_at);"
 	"CREATE TABLE leaving (sha256 BLOB PRIMARY KEY) WITHOUT ROWID;",
+	/* 2 */
+	"CREATE TABLE objects (repo_id INTEGER NOT NULL REFERENCES repos (id), sha256 BLOB NOT NULL,"
+	" size INTEGER NOT NULL, at INTEGER NOT NULL, journaled_at INTEGER NOT NULL,"
+	" PRIMARY KEY (repo_id, sha256)) WITHOUT ROWID;"
+	"CREATE INDEX objects_at ON objects (at);"
+	"CREATE INDEX entries_content ON entries (content, commit_id) WHERE kind = 1;",
 };
 #define VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
 
 /* Children before parents, as the references ask. */
 static const char wipe_text[] =
-	"DELETE FROM entries; DELETE FROM names; DELETE FROM docs; DELETE FROM publics;"
+	"DELETE FROM entries; DELETE FROM names; DELETE FROM docs; DELETE FROM publics; DELETE FROM objects;"
 	"DELETE FROM grants; DELETE FROM aliases; DELETE FROM blobs; DELETE FROM commits;"
 	"DELETE FROM repos; DELETE FROM leaving;";
 

@@ -22,7 +22,6 @@
 #define CLOCK_LOOKS 16
 /* Rows given up at most for one new one: after a burst of pins the table shrinks back step by step. */
 #define VICTIMS_MAX 2
-#define DENIALS_MAX 100000
 
 /* --- values --- */
 
@@ -47,6 +46,8 @@ void value_done(enum row_kind kind, struct value *v)
 {
 	if (v->state == VALUE_HELD && kind == ROW_ALIAS)
 		free(v->to);
+	if (v->state == VALUE_HELD && kind == ROW_OBJECT)
+		free(v->object.path);
 	if (v->state == VALUE_HELD && kind == ROW_DOC) {
 		doc_done(v->doc);
 		free(v->doc);
@@ -59,6 +60,8 @@ void value_copy(enum row_kind kind, const struct value *from, struct value *ret)
 	*ret = *from;
 	if (from->state == VALUE_HELD && kind == ROW_ALIAS)
 		ret->to = xstrdup(from->to);
+	if (from->state == VALUE_HELD && kind == ROW_OBJECT && from->object.path)
+		ret->object.path = xstrdup(from->object.path);
 	if (from->state == VALUE_HELD && kind == ROW_DOC)
 		ret->doc = doc_dup(from->doc);
 }
@@ -72,8 +75,7 @@ struct key_head {
 static unsigned shard_of(enum row_kind kind, struct str repo, struct str a)
 {
 	uint32_t hash = 2166136261u;
-	struct str by =
-		kind == ROW_GRANT || kind == ROW_DENY || kind == ROW_BLOB || kind == ROW_GIT ? a : repo;
+	struct str by = kind == ROW_GRANT || kind == ROW_BLOB || kind == ROW_GIT ? a : repo;
 
 	for (size_t i = 0; i < by.len; i++)
 		hash = (hash ^ (unsigned char)by.ptr[i]) * 16777619u;
@@ -310,7 +312,6 @@ void table_init(struct table *t, size_t rows_max)
 	}
 	for (int kind = 0; kind < ROW_KINDS; kind++)
 		t->rows_max[kind] = rows_max;
-	t->rows_max[ROW_DENY] = DENIALS_MAX; /* it has no disk behind it */
 }
 
 void table_done(struct table *t)
@@ -333,8 +334,6 @@ void table_drop_clean(struct table *t)
 		shard_write(s);
 		s->epoch++; /* what readers have in their hands is of the old file */
 		for (int kind = 0; kind < ROW_KINDS; kind++) {
-			if (kind == ROW_DENY)
-				continue;
 			LIST_EACH(it, &s->clocks[kind])
 				row_remove(t, s, LIST_ENTRY(it, struct row, clock));
 		}

@@ -173,6 +173,28 @@ static int apply_entry(struct index *x, const struct item *item)
 	return sql_run(x->writer, st);
 }
 
+static int apply_object(struct index *x, const struct item *item)
+{
+	const struct fact *f = &item->fact;
+	sqlite3_stmt *st = NULL;
+	int64_t repo;
+	int r;
+
+	if (item->same == SAME_YES)
+		return 0; /* by a row of its own or by an entry */
+	r = repo_id(x, f->repo, true, &repo);
+	if (r == 0)
+		r = sql_start(x->writer, ST_PUT_OBJECT, &st);
+	if (r < 0)
+		return r;
+	sql_bind_int(st, 1, repo);
+	sql_bind_bytes(st, 2, f->content.sha256.bytes, SHA256_BYTES);
+	sql_bind_int(st, 3, (int64_t)f->content.size);
+	sql_bind_int(st, 4, f->at);
+	sql_bind_int(st, 5, journaled_at(item));
+	return sql_run(x->writer, st);
+}
+
 static int apply_tree(struct index *x, const struct item *item)
 {
 	const struct fact *f = &item->fact;
@@ -385,6 +407,8 @@ int apply_fact(struct index *x, const struct item *item)
 	case FACT_ENTRY:
 	case FACT_ABSENT:
 		return apply_entry(x, item);
+	case FACT_OBJECT:
+		return apply_object(x, item);
 	case FACT_TREE:
 		return apply_tree(x, item);
 	case FACT_DOC:
@@ -401,7 +425,6 @@ int apply_fact(struct index *x, const struct item *item)
 		return apply_forget(x, f);
 	case FACT_FORGET_GRANTS:
 		return apply_forget_grants(x, f);
-	case FACT_DENY:
 	case FACT_USE:
 		break;
 	}
