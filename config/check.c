@@ -210,6 +210,18 @@ static int check_readable_or_none(const void *value, struct buf *reason)
 	return -EINVAL;
 }
 
+/* A file below the folder of credentials: one name, as the service manager takes it. */
+static int check_credential_or_none(const void *value, struct buf *reason)
+{
+	const char *name = *(char *const *)value;
+
+	if (name[0] == '.' || strchr(name, '/') || strlen(name) > 255)
+		return no(reason, "must be the name of a credential, without a folder");
+	if (str_starts_with(str_from(name), STR("hf_")))
+		return no(reason, "must be the name of a credential, never the token itself");
+	return 0;
+}
+
 /* An option has a function, or a smallest and largest number with how to say them. */
 static const struct check {
 	size_t offset; /* of the member: a renamed option then does not compile */
@@ -231,8 +243,12 @@ static const struct check {
 	CHECK(storage_path, check_path_or_none),
 	CHECK(hub_url, check_origin),
 	CHECK(hub_viewer_url, check_origin_or_none),
+	CHECK(inference_url, check_origin_or_none),
 	CHECK(hub_redirect_hosts, check_redirect_hosts),
 	CHECK(hub_ca_file, check_readable_or_none),
+	CHECK(hub_token_credential, check_credential_or_none),
+	CHECK(hub_token_client_keys, check_credential_or_none),
+	CHECK(offline_acl_file, check_path_or_none),
 	RANGE(server_threads, 0, 1024, "0 to 1024"),
 	RANGE(server_max_connections, 1, 1000000, "1 to 1000000"),
 	RANGE(server_head_timeout, 100, 10 * MINUTE, "100ms to 10m"),

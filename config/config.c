@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "common/alloc.h"
+#include "common/http/token.h"
 #include "config/priv.h"
 
 #include "common/banned.h"
@@ -44,12 +45,16 @@ void draft_error(struct draft *d, const char *where, const char *format, ...)
 	(void)buf_appendf(d->errors, "%s: %s\n", where, text);
 }
 
-/* A password in a URL is refused, and must not get into a log by being refused. */
+/* A password in a URL, and a token anywhere, is refused, and must not get into a log by being refused. */
 static void append_value_shown(struct buf *out, struct str text)
 {
 	const char *begin = memmem(text.ptr, text.len, "://", 3);
 	const char *at = text.len ? memrchr(text.ptr, '@', text.len) : NULL;
 
+	if (text_holds_token(text)) {
+		(void)buf_appendf(out, "***");
+		return;
+	}
 	if (!begin || !at || at < begin) {
 		append_shown(out, text);
 		return;

@@ -35,6 +35,8 @@ typedef uint64_t config_TIME; /* ms */
 typedef uint64_t config_COUNT;
 typedef enum offline_access config_CHOICE_OFFLINE_ACCESS;
 typedef enum log_level config_CHOICE_LOG_LEVEL;
+typedef enum infer_mode config_CHOICE_INFER_MODE;
+typedef bool config_CHOICE_INFER_SCOPE; /* shared? */
 
 struct config {
 #define OPTION(section, key, field, type, default_text, reload, help) config_##type field;

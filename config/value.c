@@ -20,7 +20,17 @@
 static const char *const offline_access_words[] = {
 	[OFFLINE_PUBLIC] = "public",
 	[OFFLINE_GRANTS] = "grants",
+	[OFFLINE_ACL] = "acl",
+	[OFFLINE_OPEN] = "open",
 };
+
+static const char *const infer_mode_words[] = {
+	[INFER_OFF] = "off",         [INFER_DETERMINISTIC] = "deterministic",
+	[INFER_RECORD] = "record",   [INFER_REPLAY] = "replay",
+	[INFER_OFFLINE] = "offline",
+};
+
+static const char *const infer_scope_words[] = { [false] = "identity", [true] = "shared" };
 
 static void *member(const struct option *o, struct config *c)
 {
@@ -126,14 +136,41 @@ static int parse_count(struct str text, void *ret_value)
 	return parse_u64(text, ret_value);
 }
 
+/* Which of the words; -EINVAL none. */
+static int word_index(struct str text, const char *const *words, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (str_eq(text, str_from(words[i])))
+			return (int)i;
+	return -EINVAL;
+}
+#define WORD_INDEX(text, words) word_index(text, words, sizeof(words) / sizeof((words)[0]))
+
 static int parse_offline_access(struct str text, void *ret_value)
 {
-	for (size_t i = 0; i < sizeof(offline_access_words) / sizeof(offline_access_words[0]); i++)
-		if (str_eq(text, str_from(offline_access_words[i]))) {
-			*(enum offline_access *)ret_value = (enum offline_access)i;
-			return 0;
-		}
-	return -EINVAL;
+	int i = WORD_INDEX(text, offline_access_words);
+
+	if (i >= 0)
+		*(enum offline_access *)ret_value = (enum offline_access)i;
+	return i < 0 ? i : 0;
+}
+
+static int parse_infer_mode(struct str text, void *ret_value)
+{
+	int i = WORD_INDEX(text, infer_mode_words);
+
+	if (i >= 0)
+		*(enum infer_mode *)ret_value = (enum infer_mode)i;
+	return i < 0 ? i : 0;
+}
+
+static int parse_infer_scope(struct str text, void *ret_value)
+{
+	int i = WORD_INDEX(text, infer_scope_words);
+
+	if (i >= 0)
+		*(bool *)ret_value = i == 1;
+	return i < 0 ? i : 0;
 }
 
 static int parse_log_level(struct str text, void *ret_value)
@@ -153,8 +190,10 @@ static const struct {
 			   "a size with its unit, such as 500G, or a percentage from 1% to 100%" },
 	[OPTION_TIME] = { parse_time, "a time with its unit, ms s m h or d, such as 30s" },
 	[OPTION_COUNT] = { parse_count, "a whole number" },
-	[OPTION_CHOICE_OFFLINE_ACCESS] = { parse_offline_access, "grants or public" },
+	[OPTION_CHOICE_OFFLINE_ACCESS] = { parse_offline_access, "grants, public, acl or open" },
 	[OPTION_CHOICE_LOG_LEVEL] = { parse_log_level, "error, warning, info or debug" },
+	[OPTION_CHOICE_INFER_MODE] = { parse_infer_mode, "off, deterministic, record, replay or offline" },
+	[OPTION_CHOICE_INFER_SCOPE] = { parse_infer_scope, "identity or shared" },
 };
 _Static_assert(sizeof(types) / sizeof(types[0]) == OPTION_TYPE_COUNT, "each type has its row");
 

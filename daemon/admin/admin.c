@@ -17,6 +17,30 @@ struct admin *admin_new(const struct admin_opts *opts)
 	return a;
 }
 
+void admin_set_rights(struct admin *a, const struct admin_rights *rights)
+{
+	a->offline_access = rights->offline_access;
+	a->offline_grace_ms = rights->offline_grace_ms;
+	a->lends_token = rights->lends_token;
+	a->is_strict = rights->is_strict;
+	a->is_reachable = rights->is_reachable;
+}
+
+void admin_write_warnings(const struct admin *a, struct buf *out)
+{
+	const char *separator = "";
+
+	buf_append_char(out, '[');
+	if (a->offline_access == OFFLINE_OPEN) {
+		buf_append_str(
+			out, STR("\"offline.access is open: without upstream everybody reads everything\""));
+		separator = ",";
+	}
+	if (a->is_reachable && !a->is_strict)
+		buf_appendf(out, "%s\"tokens come in the clear from other machines\"", separator);
+	buf_append_char(out, ']');
+}
+
 void admin_free(struct admin *a)
 {
 	if (!a)
@@ -42,7 +66,8 @@ struct check {
 	const char *trouble; /* NULL: well */
 };
 
-static int answer_checks(const struct check *checks, size_t count, struct reply *r)
+/* Warnings are no trouble: they are choices that should be seen. */
+static int answer_checks(const struct admin *a, const struct check *checks, size_t count, struct reply *r)
 {
 	bool is_well = true;
 	SCOPED_BUF body;
@@ -56,7 +81,9 @@ static int answer_checks(const struct check *checks, size_t count, struct reply 
 		json_write_string(&body, str_from(checks[i].trouble ? checks[i].trouble : ""));
 		buf_append_char(&body, '}');
 	}
-	buf_appendf(&body, "],\"ok\":%s}\n", is_well ? "true" : "false");
+	buf_append_str(&body, STR("],\"warnings\":"));
+	admin_write_warnings(a, &body);
+	buf_appendf(&body, ",\"ok\":%s}\n", is_well ? "true" : "false");
 	reply_text(r, is_well ? 200 : 503, "application/json", buf_str(&body));
 	(void)headers_addf(&r->headers, "Cache-Control", "no-store");
 	return 0;
@@ -66,7 +93,7 @@ int admin_healthz(struct admin *a, struct request *q, struct reply *r)
 {
 	const struct check checks[] = { { "loops", a->opts.loops_alive(a->opts.ctx) } };
 
-	return answer_checks(checks, 1, r);
+	return answer_checks(a, checks, 1, r);
 }
 
 /* Upstream is not among the checks: without it this server still does its work (operations 3.4). */
@@ -80,7 +107,7 @@ int admin_readyz(struct admin *a, struct request *q, struct reply *r)
 				   : "the store cannot be written; see the log" },
 		{ "draining", a->opts.is_draining(a->opts.ctx) },
 	};
-	int error = answer_checks(checks, sizeof(checks) / sizeof(checks[0]), r);
+	int error = answer_checks(a, checks, sizeof(checks) / sizeof(checks[0]), r);
 
 	metrics_gauge_set(a->opts.metrics, METRIC_READY, 0, r->status == 200);
 	return error;

@@ -27,8 +27,18 @@ struct admin_opts {
 	const char *(*index_ok)(void *ctx);
 	void *ctx;
 };
+/* Who may see what, for the status; what may change while running. */
+struct admin_rights {
+	enum offline_access offline_access;
+	uint64_t offline_grace_ms;
+	bool lends_token;
+	bool is_strict;
+	bool is_reachable; /* other machines can connect, and nothing encrypts what they send */
+};
 struct admin *admin_new(const struct admin_opts *opts);
 void admin_free(struct admin *a);
+/* Any thread, at any time. */
+void admin_set_rights(struct admin *a, const struct admin_rights *rights);
 
 int admin_healthz(struct admin *a, struct request *q, struct reply *r);
 int admin_readyz(struct admin *a, struct request *q, struct reply *r);

@@ -62,6 +62,14 @@ static void write_upstream(const struct admin *a, struct buf *out)
 	buf_append_char(out, '}');
 }
 
+static void write_rights(const struct admin *a, struct buf *out)
+{
+	buf_appendf(out, ",\"offline\":{\"access\":\"%s\",\"grace_s\":%llu},\"lends_token\":%s,\"warnings\":",
+		    policy_offline_name(a->offline_access), whole_s(a->offline_grace_ms),
+		    a->lends_token ? "true" : "false");
+	admin_write_warnings(a, out);
+}
+
 int admin_status(struct admin *a, struct request *q, struct reply *r)
 {
 	struct flights_total total = { 0 };
@@ -77,6 +85,7 @@ int admin_status(struct admin *a, struct request *q, struct reply *r)
 	json_write_string(&body, str_from(a->version));
 	buf_appendf(&body, ",\"now\":%lld,", (long long)clock_wall_s(a->opts.clock));
 	write_upstream(a, &body);
+	write_rights(a, &body);
 	buf_appendf(&body,
 		    ",\"store\":{\"used_bytes\":%llu,\"reserved_bytes\":%llu,\"limit_bytes\":%llu,"
 		    "\"objects\":%llu,"

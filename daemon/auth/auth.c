@@ -11,6 +11,7 @@
 #include <assert.h>
 #include "common/alloc.h"
 #include "common/clock.h"
+#include "common/log.h"
 
 struct auth *auth_new(const struct auth_opts *opts)
 {
@@ -21,11 +22,34 @@ struct auth *auth_new(const struct auth_opts *opts)
 	a->clock = opts->clock;
 	refusals_init(&a->refusals);
 	metas_init(&a->metas);
+	lock_init(&a->lock, LOCK_AUTH);
+	knocks_init(&a->knocks);
+	tickets_init(&a->tickets);
 	return a;
 }
 
+#define SWAP(a, b)                                                                                           \
+	do {                                                                                                 \
+		__typeof__(a) swapped_ = (a);                                                                \
+		(a) = (b);                                                                                   \
+		(b) = swapped_;                                                                              \
+	} while (0)
+
 void auth_set_rules(struct auth *a, const struct auth_rules *rules)
 {
+	struct acl *acl = acl_ref(rules->acl);
+	struct lender *lender = lender_ref(rules->lender);
+
+	if (lender)
+		lender_name(lender, a->key);
+	lock_take(&a->lock);
+	SWAP(a->acl, acl);
+	SWAP(a->lender, lender);
+	lock_drop(&a->lock);
+	acl_unref(acl);
+	lender_unref(lender);
+	a->has_lender = rules->lender != NULL;
+	a->refuses_clear_tokens = rules->refuses_clear_tokens;
 	a->offline_access = rules->offline_access;
 	a->offline_grace_ms = rules->offline_grace_ms;
 	a->grant_ttl_ms = rules->grant_ttl_ms;
@@ -39,8 +63,26 @@ void auth_free(struct auth *a)
 		return;
 	refusals_done(&a->refusals);
 	metas_done(&a->metas);
+	knocks_done(&a->knocks);
+	acl_unref(a->acl);
+	lender_unref(a->lender);
+	lock_done(&a->lock);
+	tickets_done(&a->tickets);
 	secret_wipe(a->key, sizeof(a->key));
 	free(a);
+}
+
+static bool is_listed(struct auth *a, const struct subject *s, struct str repo)
+{
+	struct acl *acl;
+	bool allows;
+
+	lock_take(&a->lock);
+	acl = acl_ref(a->acl);
+	lock_drop(&a->lock);
+	allows = acl_allows(acl, s, repo);
+	acl_unref(acl);
+	return allows;
 }
 
 /* Metadata may have been shown later than the files were proven. */
@@ -56,8 +98,16 @@ static void renew_for_metadata(struct auth *a, const struct subject *s, struct s
 		facts->public_at = at;
 }
 
+static bool is_young(const struct auth *a, int64_t refused_at)
+{
+	int64_t age_s = clock_wall_s(a->clock) - refused_at;
+
+	return age_s < 0 || (uint64_t)age_s * 1000 < a->deny_ttl_ms;
+}
+
 enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo,
-				  enum access_level level, bool upstream_is_down, struct refusal *ret_refusal)
+				  enum access_level level, enum upstream_state upstream,
+				  struct refusal *ret_refusal)
 {
 	struct access_facts facts = { 0 };
 	enum access_verdict verdict;
@@ -70,8 +120,11 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 	facts.denied_at = refusals_find(&a->refusals, s->id, repo, level, NULL);
 	facts.is_anonymous = s->token == NULL;
 	facts.now = clock_wall_s(a->clock);
-	facts.upstream_is_down = upstream_is_down;
+	facts.upstream_is_down = upstream != UPSTREAM_ANSWERS;
+	facts.upstream_is_gone = upstream == UPSTREAM_GONE;
 	facts.offline_access = a->offline_access;
+	facts.is_listed =
+		facts.upstream_is_gone && facts.offline_access == OFFLINE_ACL && is_listed(a, s, repo);
 	facts.public_ttl_ms = a->public_ttl_ms;
 	facts.grant_ttl_ms = a->grant_ttl_ms;
 	facts.deny_ttl_ms = a->deny_ttl_ms;
@@ -79,7 +132,8 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 
 	verdict = policy_access(&facts);
 	*ret_refusal = (struct refusal){ 0 };
-	if (verdict == ACCESS_DENY && facts.denied_at)
+	/* an old one is no knowledge: without upstream nobody can say that it still holds */
+	if (verdict == ACCESS_DENY && facts.denied_at && is_young(a, facts.denied_at))
 		(void)refusals_find(&a->refusals, s->id, repo, level, ret_refusal);
 	return verdict;
 }
@@ -132,7 +186,7 @@ static void learn_refused(struct auth *a, const struct subject *s, const struct 
 		learn_access(a, s, v, left, s->token ? known.granted_at : known.public_at);
 }
 
-void auth_forget_subject(struct auth *a, const struct subject *s)
+static void forget_subject(struct auth *a, const struct subject *s)
 {
 	struct fact f = { .kind = FACT_FORGET_GRANTS, .at = clock_wall_s(a->clock) };
 
@@ -141,16 +195,56 @@ void auth_forget_subject(struct auth *a, const struct subject *s)
 	metas_forget_subject(&a->metas, s->id);
 }
 
-bool auth_is_bad_token(int status, const struct headers *answer)
+/* The daemon's own token is no good: the administrator is told, and nobody is held up by it. */
+static void lent_token_is_bad(struct auth *a, const struct subject *s)
 {
-	return status == 401 && str_starts_with(headers_get(answer, STR("X-Error-Message")),
-						STR("Invalid credentials in Authorization"));
+	struct lender *l = lender_now(a);
+
+	if (l && memcmp(l->id, s->id, SUBJECT_BYTES) == 0) {
+		lender_refused(l, clock_mono_ms(a->clock));
+		log_warning("auth", "upstream does not take the token of hub.token-credential", LOG_END);
+	}
+	lender_unref(l);
+}
+
+void auth_heard(struct auth *a, const struct subject *s, int status, const struct headers *answer)
+{
+	bool is_bad = status == 401 && str_starts_with(headers_get(answer, STR("X-Error-Message")),
+						       STR("Invalid credentials in Authorization"));
+
+	if (!s->token)
+		return;
+	if (is_bad)
+		forget_subject(a, s);
+	if (s->is_lent) {
+		if (is_bad)
+			lent_token_is_bad(a, s);
+	} else if (status == 401) {
+		knocks_bad(&a->knocks, s, clock_mono_ms(a->clock));
+	} else if (status >= 200 && status < 500 && status != 429) {
+		knocks_good(&a->knocks, s);
+	}
+}
+
+void auth_refused(struct auth *a, const struct subject *s, struct str repo)
+{
+	struct access_facts known = { 0 };
+	struct verdict_facts v = { .repo = repo, .asked_at = clock_wall_s(a->clock) };
+
+	index_find_access(a->index, repo, s->id, &known);
+	if (s->token && known.granted == ACCESS_FILES)
+		learn_access(a, s, &v, ACCESS_META, known.granted_at);
+	if (!s->token && known.public_level == ACCESS_FILES)
+		learn_access(a, s, &v, ACCESS_META, known.public_at);
 }
 
 void auth_learn(struct auth *a, const struct subject *s, const struct verdict_facts *v)
 {
 	struct str code = headers_get(v->headers, STR("X-Error-Code"));
 
+	auth_heard(a, s, v->status, v->headers);
+	if (!auth_is_lent_for(a, s, v->repo))
+		return; /* the question went on to another repo than the one that the token was lent for */
 	if (v->status >= 200 && v->status < 400) {
 		learn_allowed(a, s, v, v->proves);
 	} else if (v->status == 404 &&
@@ -159,8 +253,6 @@ void auth_learn(struct auth *a, const struct subject *s, const struct verdict_fa
 		learn_allowed(a, s, v, ACCESS_META);
 	} else if (v->status == 401 || v->status == 403 || v->status == 451 ||
 		   (v->status == 404 && str_eq(code, STR("RepoNotFound")))) {
-		if (s->token && auth_is_bad_token(v->status, v->headers))
-			auth_forget_subject(a, s);
 		learn_refused(a, s, v);
 	}
 }

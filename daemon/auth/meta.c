@@ -69,6 +69,7 @@ void metas_forget(struct metas *m, const uint8_t subject[SUBJECT_BYTES], struct 
 struct forgetting {
 	struct map *map;
 	const uint8_t *subject;
+	struct str repo;
 };
 
 static int forget_if_its(void *ctx, struct str key, void *value)
@@ -86,4 +87,20 @@ void metas_forget_subject(struct metas *m, const uint8_t subject[SUBJECT_BYTES])
 
 	(void)map_each(m->by_key, forget_if_its,
 		       &(struct forgetting){ .map = m->by_key, .subject = subject });
+}
+
+static int forget_if_of_repo(void *ctx, struct str key, void *value)
+{
+	const struct forgetting *f = ctx;
+
+	if (key.len == SUBJECT_BYTES + f->repo.len && str_ends_with(key, f->repo))
+		free(map_take(f->map, key));
+	return 0;
+}
+
+void metas_forget_repo(struct metas *m, struct str repo)
+{
+	SCOPED_LOCK(&m->lock);
+
+	(void)map_each(m->by_key, forget_if_of_repo, &(struct forgetting){ .map = m->by_key, .repo = repo });
 }

@@ -137,6 +137,20 @@ void refusals_forget(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], s
 	}
 }
 
+void refusals_forget_repo(struct refusals *r, struct str repo)
+{
+	SCOPED_LOCK(&r->lock);
+
+	LIST_EACH(it, &r->oldest) {
+		const struct remembered *m = LIST_ENTRY(it, struct remembered, node);
+		struct str key = { m->key, m->key_len };
+
+		/* subject, level, repo */
+		if (key.len == SUBJECT_BYTES + 1 + repo.len && str_ends_with(key, repo))
+			forget_locked(r, key);
+	}
+}
+
 int64_t refusals_find(struct refusals *r, const uint8_t subject[SUBJECT_BYTES], struct str repo,
 		      enum access_level level, struct refusal *ret_refusal)
 {

@@ -4,12 +4,13 @@
  *
  * Bearer in any case and Basic with the token as password are the same subject (hub-protocol S08). Anything
  * else is
- * refused; it never falls back to anonymous (abuse case Z09).
+ * refused; it never falls back to anonymous (abuse case Z09), nor to the daemon's own token.
  */
 #include "auth/priv.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include "common/clock.h"
 
 #define AUTHORIZATION_MAX 4096
 
@@ -50,7 +51,7 @@ static ssize_t base64_decode(struct str text, uint8_t *out)
 }
 
 /* RFC 6750 b64token and what the Hub hands out: printable ASCII without spaces. */
-static bool is_token(struct str s)
+bool token_is_sound(struct str s)
 {
 	if (s.len == 0)
 		return false;
@@ -60,12 +61,17 @@ static bool is_token(struct str s)
 	return true;
 }
 
-static void name_subject(const struct auth *a, struct str token, struct subject *s)
+void subject_id(const uint8_t key[SUBJECT_KEY_BYTES], struct str token, uint8_t ret_id[SUBJECT_BYTES])
 {
 	struct digest mac;
 
-	hmac_sha256(a->key, sizeof(a->key), token.ptr, token.len, &mac);
-	memcpy(s->id, mac.bytes, SUBJECT_BYTES);
+	hmac_sha256(key, SUBJECT_KEY_BYTES, token.ptr, token.len, &mac);
+	memcpy(ret_id, mac.bytes, SUBJECT_BYTES);
+}
+
+static void name_subject(const struct auth *a, struct str token, struct subject *s)
+{
+	subject_id(a->key, token, s->id);
 	(void)snprintf(s->fingerprint, sizeof(s->fingerprint), "%02x%02x%02x", s->id[0], s->id[1], s->id[2]);
 }
 
@@ -81,7 +87,7 @@ static int from_basic(const struct auth *a, struct str credentials, struct subje
 		/* some tools put the token into the user's place and leave the password empty */
 		if (password.len == 0)
 			password = user;
-		if (is_token(password)) {
+		if (token_is_sound(password)) {
 			name_subject(a, password, s);
 			r = 0;
 		}
@@ -90,14 +96,51 @@ static int from_basic(const struct auth *a, struct str credentials, struct subje
 	return r;
 }
 
-int auth_subject(struct auth *a, const struct headers *request, struct subject *ret_subject)
+/* A key of ours in a token's place: whoever sends it is anonymous to the Hub. */
+static void take_key_away(struct subject *s)
+{
+	memset(s->id, 0, SUBJECT_BYTES);
+	s->may_borrow = true;
+}
+
+static int admit(struct auth *a, struct str value, struct subject *s)
+{
+	struct lender *l = a->has_lender ? lender_now(a) : NULL;
+	bool is_key = l && lender_knows_key(l, s->id);
+
+	lender_unref(l);
+	if (a->refuses_clear_tokens && !peer_is_this_machine(&s->peer))
+		return -EPERM;
+	if (is_key) {
+		take_key_away(s);
+		return 0;
+	}
+	if (knocks_wait_ms(&a->knocks, s, clock_mono_ms(a->clock)) > 0)
+		return -EBUSY;
+	s->token = secret_new(value);
+	return 0;
+}
+
+static bool may_borrow(struct auth *a, const struct subject *s)
+{
+	struct lender *l = a->has_lender ? lender_now(a) : NULL;
+	bool is_known = l && lender_knows_peer(l, s);
+
+	lender_unref(l);
+	return is_known;
+}
+
+int auth_subject(struct auth *a, const struct headers *request, struct str client,
+		 struct subject *ret_subject)
 {
 	struct str value = headers_get(request, STR("Authorization"));
 	struct subject s = { .fingerprint = "-" };
 	struct str scheme, credentials;
 	int r;
 
+	peer_parse(client, &s.peer);
 	if (!value.ptr) {
+		s.may_borrow = may_borrow(a, &s);
 		*ret_subject = s;
 		return 0;
 	}
@@ -106,7 +149,7 @@ int auth_subject(struct auth *a, const struct headers *request, struct subject *
 
 	str_cut(value, ' ', &scheme, &credentials);
 	credentials = str_trim(credentials);
-	if (!is_token(credentials))
+	if (!token_is_sound(credentials))
 		return -EINVAL;
 	if (str_eq_nocase(scheme, STR("Bearer"))) {
 		name_subject(a, credentials, &s);
@@ -116,11 +159,49 @@ int auth_subject(struct auth *a, const struct headers *request, struct subject *
 	} else {
 		r = -EINVAL;
 	}
-	if (r < 0)
-		return r;
-	s.token = secret_new(value);
-	*ret_subject = s;
-	return 0;
+	if (r == 0)
+		r = admit(a, value, &s);
+	if (r == 0)
+		*ret_subject = s;
+	return r;
+}
+
+/* --- the daemon's own token --- */
+
+struct lender *lender_now(struct auth *a)
+{
+	SCOPED_LOCK(&a->lock);
+
+	return lender_ref(a->lender);
+}
+
+void auth_lend(struct auth *a, struct subject *s, struct str repo)
+{
+	struct lender *l;
+	bool lends;
+
+	if (!s->may_borrow)
+		return;
+	l = lender_now(a);
+	lends = l && lender_lends_for(l, repo) && !lender_is_refused(l, clock_mono_ms(a->clock));
+	s->token = s->token ? secret_unref(s->token) : NULL;
+	s->is_lent = lends;
+	if (lends) {
+		s->token = secret_ref(l->token);
+		memcpy(s->id, l->id, SUBJECT_BYTES);
+	} else {
+		memset(s->id, 0, SUBJECT_BYTES);
+	}
+	lender_unref(l);
+}
+
+bool auth_is_lent_for(struct auth *a, const struct subject *s, struct str repo)
+{
+	struct lender *l = s->is_lent ? lender_now(a) : NULL;
+	bool is_for = l && memcmp(l->id, s->id, SUBJECT_BYTES) == 0 && lender_lends_for(l, repo);
+
+	lender_unref(l);
+	return is_for || !s->is_lent;
 }
 
 void subject_done(struct subject *s)

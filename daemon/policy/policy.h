@@ -33,7 +33,12 @@ enum freshness policy_freshness(const struct freshness_facts *f);
 
 enum access_level { ACCESS_NONE, ACCESS_META, ACCESS_FILES };
 enum access_verdict { ACCESS_ALLOW, ACCESS_DENY, ACCESS_PROBE };
-enum offline_access { OFFLINE_PUBLIC, OFFLINE_GRANTS };
+/*
+ * Who reads what is not public while upstream cannot be asked. PUBLIC: nobody. GRANTS: whose own proof is young enough.
+ * ACL: whom the administrator's list names, and nobody else. OPEN: everybody.
+ */
+enum offline_access { OFFLINE_PUBLIC, OFFLINE_GRANTS, OFFLINE_ACL, OFFLINE_OPEN };
+const char *policy_offline_name(enum offline_access access); /* the word of the option offline.access */
 
 struct access_facts {
 	enum access_level wanted;
@@ -47,13 +52,27 @@ struct access_facts {
 	int64_t denied_at;
 	bool is_anonymous;
 	int64_t now;
-	bool upstream_is_down;
+	bool upstream_is_down; /* this question found nobody to prove it */
+	/* nobody can ask it anything, and no client brought that about: only then do the administrator's own words count */
+	bool upstream_is_gone;
 	enum offline_access offline_access;
+	bool is_listed; /* the list of OFFLINE_ACL names this subject for this repo */
 	uint64_t public_ttl_ms, grant_ttl_ms, deny_ttl_ms, offline_grace_ms;
 };
 /* A clock that runs backwards (now + 5 min < learnt) makes every grant unusable: PROBE, or DENY when
  * upstream is down. */
 enum access_verdict policy_access(const struct access_facts *f);
+
+/* --- inference --- */
+
+/* What is kept and given again (inference-protocol 3.1). */
+enum infer_mode {
+	INFER_OFF,           /* pass everything through */
+	INFER_DETERMINISTIC, /* keep what is repeatable */
+	INFER_RECORD,        /* keep samples too, for when upstream is out of reach */
+	INFER_REPLAY,        /* give whatever is kept; ask for the rest */
+	INFER_OFFLINE,       /* never ask */
+};
 
 /* --- fills
  * --------------------------------------------------------------------------------------------------- */

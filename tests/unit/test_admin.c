@@ -85,6 +85,26 @@ static void counts_are_shown_to_the_machine_itself(void **state)
 	}
 }
 
+static void choices_that_open_doors_are_shown_as_warnings(void **state)
+{
+	struct call c = begin("10.0.0.1");
+
+	admin_set_rights(c.admin,
+			 &(struct admin_rights){ .offline_access = OFFLINE_OPEN, .is_reachable = true });
+	assert_int_equal(admin_healthz(c.admin, &c.q, &c.r), 0);
+	assert_int_equal(c.r.status, 200);
+	assert_non_null(strstr(bytes_str(c.r.bytes).ptr, "offline.access is open"));
+	assert_non_null(strstr(bytes_str(c.r.bytes).ptr, "in the clear"));
+	reply_done(&c.r);
+	reply_init(&c.r);
+	admin_set_rights(c.admin, &(struct admin_rights){ .offline_access = OFFLINE_GRANTS,
+							  .is_reachable = true,
+							  .is_strict = true });
+	assert_int_equal(admin_healthz(c.admin, &c.q, &c.r), 0);
+	assert_non_null(strstr(bytes_str(c.r.bytes).ptr, "\"warnings\":[]"));
+	end(&c);
+}
+
 static void health_names_the_trouble(void **state)
 {
 	struct call c = begin("10.0.0.1");
@@ -104,6 +124,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_are_refused_to_other_machines),
 		cmocka_unit_test(counts_are_shown_to_the_machine_itself),
+		cmocka_unit_test(choices_that_open_doors_are_shown_as_warnings),
 		cmocka_unit_test(health_names_the_trouble),
 	};
 

@@ -87,7 +87,7 @@ static int subject_of(struct fixture *f, const char *authorization, struct subje
 	headers_init(&h);
 	if (authorization)
 		assert_int_equal(headers_add(&h, STR("Authorization"), str_from(authorization)), 0);
-	r = auth_subject(f->auth, &h, s);
+	r = auth_subject(f->auth, &h, STR("192.0.2.1"), s);
 	headers_done(&h);
 	return r;
 }
@@ -96,7 +96,8 @@ static enum access_verdict may(struct fixture *f, const struct subject *s, enum 
 			       bool is_down)
 {
 	struct refusal refusal;
-	enum access_verdict v = auth_may_read(f->auth, s, STR("models/acme/x"), level, is_down, &refusal);
+	enum access_verdict v = auth_may_read(f->auth, s, STR("models/acme/x"), level,
+					      is_down ? UPSTREAM_GONE : UPSTREAM_ANSWERS, &refusal);
 
 	refusal_done(&refusal);
 	return v;
@@ -301,7 +302,8 @@ static void a_refusal_is_repeated_in_upstreams_words_to_its_subject(void **state
 	assert_int_equal(subject_of(f, "Bearer bob", &bob), 0);
 	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
 	learn(f, &alice, ACCESS_FILES, 403, "GatedRepo", "Access to model acme/x is restricted");
-	assert_int_equal(auth_may_read(f->auth, &alice, STR("models/acme/x"), ACCESS_FILES, false, &refusal),
+	assert_int_equal(auth_may_read(f->auth, &alice, STR("models/acme/x"), ACCESS_FILES, UPSTREAM_ANSWERS,
+				       &refusal),
 			 ACCESS_DENY);
 	assert_int_equal(refusal.status, 403);
 	assert_string_equal(refusal.error_code, "GatedRepo");

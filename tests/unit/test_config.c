@@ -357,7 +357,8 @@ static void names_file_and_line_of_every_error_in_one_go(void **state)
 		"m h or d, such "
 		"as 30s\n"
 		"/etc/hfcached/conf.d/a.conf:3: hub.offline = perhaps: it must be yes or no\n"
-		"/etc/hfcached/conf.d/b.conf:2: offline.access = everybody: it must be grants or public\n"
+		"/etc/hfcached/conf.d/b.conf:2: offline.access = everybody: it must be grants, public, acl "
+		"or open\n"
 		"/etc/hfcached/conf.d/b.conf:4: log.level = loud: it must be error, warning, info or "
 		"debug\n");
 }
@@ -708,6 +709,18 @@ static void refuses_urls_that_cannot_be_asked(void **state)
 		    "path cannot be part of it\n");
 }
 
+static void refuses_a_token_in_place_of_a_credentials_name_without_repeating_it(void **state)
+{
+	refuses_set(*state, "hub.token-credential=hf_abcdefghijabcdefghijabcdefghij",
+		    "--set hub.token-credential: hub.token-credential = ***: it must be the name of a "
+		    "credential, never "
+		    "the token itself\n");
+	refuses_set(*state, "hub.token-credential=../x",
+		    "--set hub.token-credential: hub.token-credential = ../x: it must be the name of a "
+		    "credential, without "
+		    "a folder\n");
+}
+
 static void refuses_a_password_in_a_url_without_repeating_it(void **state)
 {
 	refuses_set(*state, "hub.url=https://me:hf_secret@hub.example",
@@ -951,6 +964,7 @@ int main(void)
 		TEST(refuses_a_socket_path_that_the_system_would_not_take),
 		TEST(refuses_urls_that_cannot_be_asked),
 		TEST(refuses_a_password_in_a_url_without_repeating_it),
+		TEST(refuses_a_token_in_place_of_a_credentials_name_without_repeating_it),
 		TEST(checks_hosts_and_redirect_hosts),
 		TEST(checks_paths),
 		TEST(checks_ranges_at_both_ends),

@@ -88,6 +88,11 @@ static bool reaches_from_the_future(int64_t at)
 	return at > NOW + 300;
 }
 
+static bool takes_grants(enum offline_access access)
+{
+	return access == OFFLINE_GRANTS || access == OFFLINE_OPEN;
+}
+
 /* The rules once more, as sentences: what must be true whenever the verdict is ALLOW, DENY or PROBE. */
 static void check_access(const struct access_facts *f)
 {
@@ -101,10 +106,13 @@ static void check_access(const struct access_facts *f)
 	bool is_public_young = NOW - f->public_at < PUBLIC_TTL,
 	     is_grant_young = NOW - f->granted_at < GRANT_TTL;
 
-	if (is_clock_wrong) {
+	if (f->upstream_is_down && f->upstream_is_gone &&
+	    (f->offline_access == OFFLINE_OPEN || (f->offline_access == OFFLINE_ACL && f->is_listed))) {
+		assert_int_equal(v, ACCESS_ALLOW);
+	} else if (is_clock_wrong) {
 		assert_int_equal(v, f->upstream_is_down ? ACCESS_DENY : ACCESS_PROBE);
 	} else if (f->upstream_is_down) {
-		bool is_proved = public_counts || (grant_counts && f->offline_access == OFFLINE_GRANTS &&
+		bool is_proved = public_counts || (grant_counts && takes_grants(f->offline_access) &&
 						   NOW - f->granted_at < GRACE);
 
 		assert_int_equal(v, is_proved ? ACCESS_ALLOW
@@ -128,7 +136,7 @@ static void access_follows_its_table(void **state)
 	EACH(public_age, -1, 0, 10, 29, 31, PUBLIC_TTL - 1, PUBLIC_TTL, GRACE + 1, -400)
 	EACH(grant_age, -1, 0, 10, 29, 31, GRANT_TTL - 1, GRANT_TTL, GRACE - 1, GRACE, -400)
 	EACH(deny_age, -1, 0, 10, 29, 30, 400, GRACE, -400)
-	for (unsigned bits = 0; bits < 16; bits++)
+	for (unsigned bits = 0; bits < 128; bits++)
 		for (int public_level = 0; public_level < 3; public_level++)
 			for (int granted = 0; granted < 3; granted++) {
 				struct access_facts f = facts_of_nobody();
@@ -142,11 +150,13 @@ static void access_follows_its_table(void **state)
 				f.wanted = bits & 1 ? ACCESS_FILES : ACCESS_META;
 				f.is_anonymous = bits & 2;
 				f.upstream_is_down = bits & 4;
-				f.offline_access = bits & 8 ? OFFLINE_GRANTS : OFFLINE_PUBLIC;
+				f.offline_access = (enum offline_access)(bits >> 3 & 3);
+				f.upstream_is_gone = bits & 32;
+				f.is_listed = bits & 64;
 				check_access(&f);
 				checked++;
 			}
-	assert_int_equal(checked, 9 * 10 * 8 * 16 * 9);
+	assert_int_equal(checked, 9 * 10 * 8 * 128 * 9);
 }
 
 static void stranger_is_asked_about_upstream(void **state)
@@ -204,6 +214,37 @@ static void strict_offline_choice_ignores_live_grants(void **state)
 	assert_int_equal(policy_access(&f), ACCESS_ALLOW);
 	f.offline_access = OFFLINE_PUBLIC;
 	assert_int_equal(policy_access(&f), ACCESS_DENY);
+}
+
+static void administrators_list_counts_only_while_upstream_is_gone_for_all(void **state)
+{
+	struct access_facts f = facts_of_nobody();
+
+	f.offline_access = OFFLINE_ACL;
+	f.is_listed = true;
+	assert_int_equal(policy_access(&f), ACCESS_PROBE);
+	f.upstream_is_down = true; /* this question failed: anybody can make one fail */
+	assert_int_equal(policy_access(&f), ACCESS_DENY);
+	f.upstream_is_gone = true;
+	assert_int_equal(policy_access(&f), ACCESS_ALLOW);
+	f.is_listed = false;
+	assert_int_equal(policy_access(&f), ACCESS_DENY);
+	f.granted = ACCESS_FILES; /* the list is the whole of it */
+	f.granted_at = NOW;
+	assert_int_equal(policy_access(&f), ACCESS_DENY);
+}
+
+static void open_means_everybody_while_upstream_is_gone(void **state)
+{
+	struct access_facts f = facts_of_nobody();
+
+	f.offline_access = OFFLINE_OPEN;
+	assert_int_equal(policy_access(&f), ACCESS_PROBE);
+	f.upstream_is_down = true;
+	assert_int_equal(policy_access(&f), ACCESS_DENY);
+	f.upstream_is_gone = true;
+	f.denied_at = NOW;
+	assert_int_equal(policy_access(&f), ACCESS_ALLOW);
 }
 
 /* --- fills --- */
@@ -378,6 +419,8 @@ int main(void)
 		cmocka_unit_test(mark_newer_than_the_refusal_lets_everybody_in),
 		cmocka_unit_test(metadata_grant_opens_no_file),
 		cmocka_unit_test(strict_offline_choice_ignores_live_grants),
+		cmocka_unit_test(administrators_list_counts_only_while_upstream_is_gone_for_all),
+		cmocka_unit_test(open_means_everybody_while_upstream_is_gone),
 		cmocka_unit_test(one_byte_of_a_huge_file_reads_a_small_window),
 		cmocka_unit_test(large_windows_are_fetched_exactly),
 		cmocka_unit_test(small_open_and_large_ranges_fetch_everything),
