@@ -6,7 +6,8 @@
  * Never     decides: a callback checks the magic number, calls one function of hop.c, translates the result.
  * Threads   fetch.
  * Promises  (1) the target goes out byte for byte: libcurl gets the origin as URL, the rest as REQUEST_TARGET.
- *           (2) a field that is not known to be harmless goes to the asked origin only (reliability 0.3 (7)).
+ *           (2) a field that is not known to be harmless goes to the asked origin only (reliability 0.3 (7)), and one
+ *               that came with an address to that address only.
  */
 #include <assert.h>
 #include <errno.h>
@@ -98,16 +99,41 @@ static bool may_go_anywhere(struct str name)
 	       str_eq_nocase(name, STR("User-Agent")) || str_eq_nocase(name, STR("Accept"));
 }
 
+/* value NULL: libcurl is not to send a field of this name by itself. */
 static void add_line(struct transfer *t, const char *name, const char *value)
 {
 	/* libcurl takes "Name:" for "do not send it"; "Name;" sends it empty */
-	char *line = *value ? xasprintf("%s: %s", name, value) : xasprintf("%s;", name);
+	char *line = !value   ? xasprintf("%s:", name)
+		     : *value ? xasprintf("%s: %s", name, value)
+			      : xasprintf("%s;", name);
 	struct curl_slist *longer = curl_slist_append(t->fields, line);
 
 	assert(longer); /* a small allocation */
 	t->fields = longer;
 	secret_wipe(line, strlen(line));
 	free(line);
+}
+
+/* What came with the address, if this hop goes there; ptr NULL otherwise. */
+static struct str field_of_location(const struct transfer *t, struct str name)
+{
+	return t->is_at_location ? headers_get(&t->location_headers, name) : (struct str){ 0 };
+}
+
+static void add_fields_of_location(struct transfer *t)
+{
+	const struct headers *h = &t->location_headers;
+
+	for (size_t i = 0; t->is_at_location && i < h->count; i++)
+		if (!is_ours(h, str_from(h->fields[i].name)) ||
+		    str_eq_nocase(str_from(h->fields[i].name), STR("Authorization")))
+			add_line(t, h->fields[i].name, h->fields[i].value);
+}
+
+/* Is the user's own token sent with this hop? */
+static bool sends_token(const struct transfer *t)
+{
+	return t->token && transfer_is_home_hop(t) && !field_of_location(t, STR("Authorization")).ptr;
 }
 
 static void add_fields(struct transfer *t)
@@ -118,16 +144,17 @@ static void add_fields(struct transfer *t)
 		const struct header_field *f = &t->headers.fields[i];
 
 		if (!is_ours(&t->headers, str_from(f->name)) &&
+		    !field_of_location(t, str_from(f->name)).ptr &&
 		    (is_home || may_go_anywhere(str_from(f->name))))
 			add_line(t, f->name, f->value);
 	}
-	if (!headers_get(&t->headers, STR("User-Agent")).ptr)
+	add_fields_of_location(t);
+	if (!headers_get(&t->headers, STR("User-Agent")).ptr && !field_of_location(t, STR("User-Agent")).ptr)
 		add_line(t, "User-Agent", t->fetch->user_agent);
 	add_line(t, "Accept-Encoding", "identity");
-	if (t->token && is_home)
+	if (sends_token(t))
 		add_line(t, "Authorization", secret_value(t->token).ptr);
-	t->fields = curl_slist_append(t->fields, "Expect:");
-	assert(t->fields);
+	add_line(t, "Expect", t->expects_continue ? "100-continue" : NULL);
 }
 
 static void drop_fields(struct transfer *t)
@@ -176,6 +203,13 @@ static int set_common(const struct home *h, CURL *easy)
 	return 0;
 }
 
+static enum fetch_pool pool_of(const struct transfer *t)
+{
+	bool has_secret = sends_token(t) || field_of_location(t, STR("Authorization")).ptr;
+
+	return has_secret ? POOL_TOKEN : POOL_ANONYMOUS;
+}
+
 static int set_http(struct transfer *t, CURL *easy)
 {
 	bool is_head = strcmp(t->method, "HEAD") == 0;
@@ -195,8 +229,7 @@ static int set_http(struct transfer *t, CURL *easy)
 	SET(easy, CURLOPT_OPENSOCKETDATA, t);
 	SET(easy, CURLOPT_PREREQFUNCTION, on_connected);
 	SET(easy, CURLOPT_PREREQDATA, t);
-	SET(easy, CURLOPT_SHARE,
-	    t->fetch->pools[t->token && transfer_is_home_hop(t) ? POOL_TOKEN : POOL_ANONYMOUS]);
+	SET(easy, CURLOPT_SHARE, t->fetch->pools[pool_of(t)]);
 	return 0;
 }
 
@@ -213,6 +246,8 @@ static int set_method(struct transfer *t, CURL *easy)
 		SET(easy, CURLOPT_NOBODY, 1L);
 		return 0;
 	}
+	/* without a body libcurl would repeat it when a reused connection breaks: never, it is a write */
+	SET(easy, CURLOPT_FRESH_CONNECT, t->is_once || (has_request_body(t) && !t->has_body) ? 1L : 0L);
 	if (!has_request_body(t)) {
 		SET(easy, CURLOPT_HTTPGET, 1L);
 		SET(easy, CURLOPT_CUSTOMREQUEST, t->method);
@@ -223,8 +258,6 @@ static int set_method(struct transfer *t, CURL *easy)
 	SET(easy, CURLOPT_READFUNCTION, on_read);
 	SET(easy, CURLOPT_READDATA, t);
 	SET(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)(t->has_body ? t->body_bytes : 0));
-	/* without a body libcurl would repeat it when a reused connection breaks: never, it is a write */
-	SET(easy, CURLOPT_FRESH_CONNECT, t->has_body ? 0L : 1L);
 	SET(easy, CURLOPT_MAXAGE_CONN, IDLE_FOR_BODY_MAX_S);
 	return 0;
 }

@@ -142,6 +142,8 @@ int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch)
 	if (r == 0)
 		r = take_home(f, FETCH_VIEWER, opts->viewer_url);
 	if (r == 0)
+		r = take_home(f, FETCH_INFERENCE, opts->inference_url);
+	if (r == 0)
 		r = open_curl(f);
 	if (r == 0) {
 		f->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -204,6 +206,15 @@ bool fetch_has_origin(const struct fetch *f, enum fetch_origin which)
 	return f->homes[which].url;
 }
 
+bool fetch_may_begin_at(const struct fetch *f, enum fetch_origin which, struct str url)
+{
+	struct origin origin;
+	SCOPED_BUF copy;
+
+	buf_init(&copy, URL_BYTES_MAX);
+	return redirect_begin(&f->homes[which].rules, url, &copy, &origin) == 0;
+}
+
 bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which)
 {
 	return atomic_load(&f->homes[which].down_since_at) != 0;
@@ -227,6 +238,8 @@ uint64_t fetch_busy_ms(struct fetch *f, enum fetch_origin which, struct str targ
 	uint64_t now = clock_mono_ms(f->clock);
 	SCOPED_LOCK(&f->lock);
 
+	if (which == FETCH_INFERENCE)
+		return 0;
 	return governor_wait_ms(&f->governor, &who, bucket, now);
 }
 
@@ -280,14 +293,21 @@ static struct transfer *transfer_new(struct fetch *f, const struct fetch_request
 	t->first_target = str_dup(request->target);
 	t->first_target_len = request->target.len;
 	headers_init(&t->headers);
+	headers_init(&t->location_headers);
 	if (request->headers)
 		headers_copy(&t->headers, request->headers);
+	if (request->location.len)
+		t->location = str_dup(request->location);
+	if (request->location.len && request->location_headers)
+		headers_copy(&t->location_headers, request->location_headers);
 	t->token = secret_ref(request->token);
 	t->principal = governor_identify(&f->governor, secret_value(t->token));
 	t->follow = request->follow;
 	take_limits(t, request);
 	t->is_background = request->is_background;
+	t->is_once = request->is_once;
 	t->has_body = request->has_body;
+	t->expects_continue = request->has_body && request->expects_continue;
 	t->body_bytes = request->body_bytes;
 	t->ops = *ops;
 	t->ctx = ctx;

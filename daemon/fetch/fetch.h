@@ -2,8 +2,8 @@
 /*
  * fetch - everything that goes upstream. One thread, one curl multi handle.
  *
- * Two origins are asked, by configuration: the Hub, and its dataset viewer. The viewer is a service of the Hub, so it
- * is given the user's token as well; no other origin ever is.
+ * Three origins are asked, by configuration: the Hub, its dataset viewer, and its inference router. The other two are services
+ * of the Hub, so they are given the user's token as well; no other origin ever is.
  * Owns      the curl handles, redirects, the breakers, the budgets of upstream's rate limits, the address check of
  *           each connection.
  * Never     gives a token to another origin than the one that was asked (design P5), follows a redirect to
@@ -12,7 +12,8 @@
  * Threads   the ops below are called on the fetch thread; they must not wait for anything. All calls here
  *           from any thread.
  * Promises  (1) on_done is called exactly once for each transfer, last, and after it nothing else is.
- *           (2) with the breaker open or offline set, on_done comes at once with -EHOSTUNREACH.
+ *           (2) with the breaker open or offline set, on_done comes at once with -EHOSTUNREACH; but what begins at
+ *               another origin (fetch_request.location) is not stopped by the breaker of the one that was asked.
  *           (3) a body that is shorter than its Content-Length ends with an error, never with 0.
  *           (4) after a 429, or when upstream says that nothing is left, nothing more is sent for that bucket and
  *               principal (anonymous, or a token) until the time it named is over, at most ten minutes: on_done comes
@@ -28,8 +29,9 @@ struct transfer;
 struct secret; /* a token; see secret_* below */
 
 struct fetch_opts {
-	const char *hub_url;    /* "https://huggingface.co", no trailing slash; borrowed for the call */
-	const char *viewer_url; /* the dataset viewer's; NULL: there is none */
+	const char *hub_url;       /* "https://huggingface.co", no trailing slash; borrowed for the call */
+	const char *viewer_url;    /* the dataset viewer's; NULL: there is none */
+	const char *inference_url; /* the inference router's; NULL: there is none */
 	const char *const *
 		redirect_hosts; /* allowed besides the hub's own origin; "*.hf.co" matches subdomains; NULL ends */
 	bool is_offline;        /* hub.offline: every transfer fails at once */
@@ -44,9 +46,11 @@ int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch);
 void fetch_free(struct fetch *f);
 /* Borrowed for the life of f. */
 const struct origin *fetch_hub_origin(const struct fetch *f);
-enum fetch_origin { FETCH_HUB, FETCH_VIEWER, FETCH_ORIGIN_COUNT };
+enum fetch_origin { FETCH_HUB, FETCH_VIEWER, FETCH_INFERENCE, FETCH_ORIGIN_COUNT };
 /* Is it configured? The Hub always is. */
 bool fetch_has_origin(const struct fetch *f, enum fetch_origin which);
+/* May a transfer begin at this absolute URL (fetch_request.location)? Any thread. */
+bool fetch_may_begin_at(const struct fetch *f, enum fetch_origin which, struct str url);
 /* Is it taken to be unreachable just now (offline, or its breaker is open)? Cheap; any thread. */
 bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which);
 /* The same for the Hub. */
@@ -85,6 +89,15 @@ struct fetch_request {
 	const char *method;       /* GET HEAD POST PUT DELETE PATCH OPTIONS */
 	enum fetch_origin origin; /* whom to ask */
 	struct str target;        /* path and query there ("/api/models/x"), sent byte for byte */
+	/*
+	 * Not empty: the absolute URL that the asked origin gave, in an answer of its own, as the address of what is wanted
+	 * (an LFS href). The transfer begins as if the origin had just answered `target` with a redirect to it: the same
+	 * hosts are allowed, the token stays behind unless it is the origin's own. `target` still names the bucket and the
+	 * log's request; it may be empty. `location_headers` are fields that came with it and go only there, also an
+	 * Authorization of its own; may be NULL. Copied. Unlike a redirect it takes a body along: nothing was sent before.
+	 */
+	struct str location;
+	const struct headers *location_headers;
 	const struct headers *
 		headers; /* extra fields; Host, Authorization, Accept-Encoding, Connection are ours. Copied. */
 	struct secret *token; /* NULL: anonymous. Referenced. */
@@ -97,9 +110,11 @@ struct fetch_request {
 	 * at most 1 MiB is still to come: starting again would take longer (reliability U12).
 	 */
 	uint64_t min_bytes_per_s;
-	bool is_background;      /* nobody waits for it: the last tenth of a rate limit is left to others */
-	bool has_body;           /* on_need_body is asked for it */
-	int64_t body_bytes;      /* -1: chunked */
+	bool is_background;    /* nobody waits for it: the last tenth of a rate limit is left to others */
+	bool is_once;          /* a write: on a connection of its own, on which nobody has to send it again */
+	bool expects_continue; /* the body is asked for only when upstream wants it, or is silent for a second */
+	bool has_body;         /* on_need_body is asked for it */
+	int64_t body_bytes;    /* -1: chunked */
 	uint64_t body_bytes_max; /* of the answer; 0: no limit; over it on_done(-E2BIG) */
 };
 

@@ -85,13 +85,8 @@ static int decide_redirect(struct transfer *t)
 		return -EPROTO;
 	buf_reset(&t->next_url);
 	r = redirect_decide(&t->home->rules, &facts, &t->next_url, &t->next_origin);
-	if (r == -EACCES) {
-		struct str before_query, query;
-
-		(void)str_cut(facts.location, '?', &before_query, &query); /* the query may be a signature */
-		log_warning("fetch", "upstream redirects to a host that is not in hub.redirect-hosts",
-			    LOG_STR("location", before_query), LOG_END);
-	}
+	if (r == -EACCES)
+		log_refused_location(facts.location);
 	return r;
 }
 

@@ -25,6 +25,8 @@
 #include "fetch/head.h"
 #include "fetch/redirect.h"
 
+#define URL_BYTES_MAX 65536
+
 /* Two pools of connections, so that nothing bound to a connection passes from one with a token to one
  * without. */
 enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_COUNT };
@@ -96,11 +98,12 @@ struct transfer {
 	struct principal principal;  /* of the token */
 	char *method, *first_target; /* owned */
 	size_t first_target_len;
-	struct headers headers;
+	char *location; /* owned; NULL: the first hop is the target */
+	struct headers headers, location_headers;
 	struct secret *token; /* shared */
 	enum fetch_follow follow;
 	uint64_t first_byte_timeout_ms, stall_timeout_ms, total_timeout_ms;
-	bool has_body;
+	bool has_body, is_once, expects_continue;
 	int64_t body_bytes;
 	uint64_t body_bytes_max;
 	uint64_t min_bytes_per_s;
@@ -114,7 +117,8 @@ struct transfer {
 	bool has_doubted; /* its silence was noted */
 	/* once a hop was elsewhere, the token stays at home, wherever the road leads */
 	bool has_left_home;
-	bool is_final; /* the final head has come */
+	bool is_at_location; /* this hop is the address that the caller gave: its fields go there */
+	bool is_final;       /* the final head has come */
 	bool is_paused_down, is_paused_up, is_body_sent;
 	int error; /* why a callback broke it off */
 	uint64_t since_mono_ms, began_mono_ms;
@@ -175,6 +179,8 @@ void transfer_end(struct transfer *t, int error);
 void transfer_check_deadlines(struct transfer *t);
 /* Is the origin that was asked answering now, or one that it redirected to? */
 bool transfer_is_home_hop(const struct transfer *t);
+/* Never with its query. */
+void log_refused_location(struct str location);
 /* An answer's head came: what it says of rate limits. */
 void transfer_tell_governor(struct transfer *t);
 

@@ -102,6 +102,20 @@ int redirect_decide(const struct redirect_rules *rules, const struct redirect_fa
 	return 1;
 }
 
+int redirect_begin(const struct redirect_rules *rules, struct str location, struct buf *ret_url,
+		   struct origin *ret_origin)
+{
+	struct str url, fragment, rest;
+	struct origin to;
+
+	(void)str_cut(location, '#', &url, &fragment);
+	/* byte for byte: a signature may cover each of them */
+	if (origin_parse(url, &to, &rest) < 0 || !is_allowed(rules, &to) || buf_append_str(ret_url, url) < 0)
+		return -EACCES;
+	*ret_origin = to;
+	return 0;
+}
+
 /* A literal address in the list is a configured one, also when it is private. */
 static bool is_listed_address(const struct redirect_rules *rules, const struct address *to)
 {

@@ -41,6 +41,12 @@ struct redirect_facts {
  */
 int redirect_decide(const struct redirect_rules *rules, const struct redirect_facts *facts,
 		    struct buf *ret_url, struct origin *ret_origin);
+/*
+ * An absolute URL that the origin gave in an answer: may a transfer begin there? As for a redirect of its first answer.
+ * Returns 0; -EACCES.
+ */
+int redirect_begin(const struct redirect_rules *rules, struct str location, struct buf *ret_url,
+		   struct origin *ret_origin);
 /* May a connection for this origin go to this address? */
 bool redirect_address_ok(const struct redirect_rules *rules, const struct origin *origin,
 			 const struct address *to);

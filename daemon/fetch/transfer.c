@@ -17,8 +17,6 @@
 
 #include "common/banned.h"
 
-#define URL_BYTES_MAX 65536
-
 struct transfer *transfer_ref(struct transfer *t)
 {
 	atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
@@ -32,7 +30,9 @@ struct transfer *transfer_unref(struct transfer *t)
 	assert(t->magic == TRANSFER_MAGIC && !t->easy && !t->fields && !t->is_active);
 	free(t->method);
 	free(t->first_target);
+	free(t->location);
 	headers_done(&t->headers);
+	headers_done(&t->location_headers);
 	(void)secret_unref(t->token);
 	buf_done(&t->url);
 	buf_done(&t->next_url);
@@ -83,10 +83,11 @@ static int check_request(const struct transfer *t)
 		return -EDESTADDRREQ;
 	if (t->fetch->is_offline)
 		return -EHOSTUNREACH;
-	if (!method_is_known(t->method) ||
-	    !target_is_clean((struct str){ t->first_target, t->first_target_len }))
+	if (!method_is_known(t->method))
 		return -EINVAL;
-	return 0;
+	if (t->location && t->first_target_len == 0)
+		return 0; /* there is nothing to ask for but the address */
+	return target_is_clean((struct str){ t->first_target, t->first_target_len }) ? 0 : -EINVAL;
 }
 
 /* --- the governor ---------------------------------------------------------------------------------------- */
@@ -108,9 +109,12 @@ static int ask_governor(struct transfer *t)
 	uint64_t wait_ms;
 	struct str target;
 
-	if (!origin_eq(&t->origin, &t->home->rules.hub) ||
+	/* inference has no budget of its own to keep: its limits are per model and provider, and its clients' affair */
+	if (t->home->which == FETCH_INFERENCE || !origin_eq(&t->origin, &t->home->rules.hub) ||
 	    origin_parse(buf_str(&t->url), &origin, &target) < 0)
 		return 0;
+	if (t->is_at_location && t->first_target_len)
+		target = (struct str){ t->first_target, t->first_target_len };
 	t->bucket = t->home->which == FETCH_VIEWER ? RATE_VIEWER : policy_rate_bucket(target);
 	if (t->is_own)
 		return 0;
@@ -126,6 +130,8 @@ void transfer_tell_governor(struct transfer *t)
 	struct fetch *f = t->fetch;
 	struct principal who = principal_of_hop(t);
 
+	if (t->home->which == FETCH_INFERENCE)
+		return;
 	lock_take(&f->lock);
 	governor_told(&f->governor, &who, t->bucket, t->head.status, &t->head.headers, f->now,
 		      clock_wall_s(f->clock), t->is_rate_try);
@@ -162,6 +168,38 @@ static int start_hop(struct transfer *t)
 	return easy_start_hop(t);
 }
 
+void log_refused_location(struct str location)
+{
+	struct str before_query, query;
+
+	(void)str_cut(location, '?', &before_query, &query); /* the query may be a signature */
+	log_warning("fetch", "upstream names an address on a host that is not in hub.redirect-hosts",
+		    LOG_STR("location", before_query), LOG_END);
+}
+
+/* As if the origin had answered the target with a redirect to it. */
+static int begin_at_location(struct transfer *t)
+{
+	int r;
+
+	buf_reset(&t->url);
+	r = redirect_begin(&t->home->rules, str_from(t->location), &t->url, &t->origin);
+	if (r < 0) {
+		log_refused_location(str_from(t->location));
+		return r;
+	}
+	t->is_at_location = true;
+	t->has_left_home = !origin_eq(&t->origin, &t->home->rules.hub);
+	t->hop = 1;
+	return 0;
+}
+
+/* The breaker is about the origin that is asked; what begins elsewhere does not need it. */
+static bool breaker_stops(struct transfer *t)
+{
+	return !t->is_own && !t->has_left_home && !breaker_lets(&t->home->breaker);
+}
+
 void transfer_begin(struct transfer *t)
 {
 	int r;
@@ -178,7 +216,9 @@ void transfer_begin(struct transfer *t)
 	r = buf_append(&t->url, t->first_target, t->first_target_len);
 	if (r == 0)
 		r = check_request(t);
-	if (r == 0 && !t->is_own && !breaker_lets(&t->home->breaker))
+	if (r == 0 && t->location)
+		r = begin_at_location(t);
+	if (r == 0 && breaker_stops(t))
 		r = -EHOSTUNREACH;
 	if (r == 0)
 		r = start_hop(t);
@@ -277,6 +317,7 @@ static int next_hop(struct transfer *t)
 	leave_governor(t);
 	if (!origin_eq(&t->origin, &t->next_origin))
 		t->has_left_home = true;
+	t->is_at_location = false;
 	t->origin = t->next_origin;
 	t->hop++;
 	buf_reset(&t->url);

@@ -97,7 +97,7 @@ static bool is_same_asker(const struct source *a, const struct source *b)
 {
 	struct str none = STR("");
 
-	return strcmp(a->target, b->target) == 0 &&
+	return strcmp(a->target, b->target) == 0 && strcmp(a->location, b->location) == 0 &&
 	       str_eq(a->token ? secret_value(a->token) : none, b->token ? secret_value(b->token) : none);
 }
 
@@ -146,6 +146,28 @@ static void try_next_source(struct flight *fl, struct segment *s, int error)
 	}
 }
 
+/* Not a bad moment but a no: the signature expired, the object is gone, or the host is not one that may be asked. */
+static bool is_refusal(const struct segment *s, int error)
+{
+	if (s->status == 408 || s->status == 429)
+		return false;
+	return (s->status >= 400 && s->status < 500) || (s->status == 0 && error == -EACCES);
+}
+
+/* The address is no good any more: the target is asked for a new one, once; without a target that was the answer. */
+static void leave_location(struct flight *fl, struct segment *s)
+{
+	struct source *source = s->source;
+
+	if (!*source->target) {
+		try_next_source(fl, s, s->error == -ENOENT ? -ENOENT : -EACCES);
+		return;
+	}
+	source->is_location_spent = true;
+	log_debug("flight", "the address is refused, the Hub is asked", LOG_TEXT("file", source->label),
+		  LOG_I64("status", s->status), LOG_END);
+}
+
 /* Upstream has another version than the one that the part came from, and nobody was given any of it. */
 static void start_over(struct flight *fl)
 {
@@ -173,6 +195,8 @@ void flight_segment_ended(struct flight *fl, struct segment *s, int error)
 		fl->attempts = fl->renewals = 0;
 	} else if (error == -ESTALE) {
 		start_over(fl);
+	} else if (s->is_at_location && is_refusal(s, error)) {
+		leave_location(fl, s);
 	} else if (s->error == -EACCES || s->error == -ENOENT) {
 		try_next_source(fl, s, s->error);
 	} else if (s->error == -EIO) {

@@ -59,9 +59,11 @@ void flights_free(struct flights *f);
 
 struct flight_source {
 	struct str target;    /* "/acme/pub/resolve/<commit>/model.bin": path and query on the Hub's origin */
+	struct str location;  /* as in struct fetch_request: begin there instead; empty: ask target */
 	struct secret *token; /* of the reader that joins; used when the leader's is refused (F.2 rule 6) */
 	struct str commit;    /* X-Repo-Commit that the Hub hop must repeat; empty: not checked */
 	struct str label;     /* for the log: "models/acme/pub model.bin" */
+	bool may_leave; /* this reader may hang up once it has the head: little is fetched for it in its first moment */
 };
 /*
  * Joins the flight of this content or starts one.

@@ -27,6 +27,7 @@ struct source *source_new(const struct flight_source *from)
 
 	atomic_init(&s->refs, 1);
 	s->target = str_dup(from->target);
+	s->location = str_dup(from->location);
 	s->commit = str_dup(from->commit);
 	s->label = str_dup(from->label);
 	s->token = from->token ? secret_ref(from->token) : NULL;
@@ -44,6 +45,7 @@ struct source *source_unref(struct source *s)
 	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
 		return NULL;
 	free(s->target);
+	free(s->location);
 	free(s->commit);
 	free(s->label);
 	if (s->token)
@@ -203,6 +205,7 @@ static struct reader *reader_new(const struct flight_source *source, struct byte
 	list_init(&r->node);
 	r->range = range;
 	r->source = source_new(source);
+	r->may_leave = source->may_leave;
 	r->is_whole = policy_fill_plan(range, is_open, size, &r->wanted) == FILL_WHOLE;
 	/* less than half of it makes a whole fill only where the file is small */
 	r->is_small_range = r->is_whole && !is_open && range.end - range.first < size / 2;

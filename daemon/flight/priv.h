@@ -57,6 +57,11 @@
  * FIRST_BYTES, or all that it wanted. A client that hangs up after the head then costs next to nothing.
  */
 #define SMALL_START_BYTES (128u << 10)
+/*
+ * What a socket takes says little about a client that is known to leave: it also has to be there so long after its head went
+ * out. Until then no more than FIRST_BYTES count as taken.
+ */
+#define LEAVE_MS 250
 /* No reader waits longer without a byte or an error (U12: 60 s). */
 #define READER_WAIT_MS_MAX 55000
 /* The tail is let go so long after the digest matched, even if the disk is still busy. */
@@ -77,10 +82,11 @@ enum flight_state {
 /* Where to ask, and on whose behalf. Shared by count: its reader and the segments that use it. */
 struct source {
 	atomic_uint refs;
-	char *target, *commit, *label; /* owned; never NULL */
-	struct secret *token;          /* shared */
-	bool is_refused;               /* guarded by the flight's lock */
-	int status, error;             /* of the refusal; guarded by the flight's lock */
+	char *target, *location, *commit, *label; /* owned; never NULL */
+	struct secret *token;                     /* shared */
+	bool is_location_spent; /* fetch thread: it was refused, target is asked from now on */
+	bool is_refused;        /* guarded by the flight's lock */
+	int status, error;      /* of the refusal; guarded by the flight's lock */
 };
 struct source *source_new(const struct flight_source *from);
 struct source *source_ref(struct source *s);
@@ -95,6 +101,8 @@ struct reader {
 	bool is_whole;            /* constant */
 	bool is_small_range;      /* a range of a small file, for which all of it is fetched */
 	bool is_held_back;        /* constant: its tail waits for the digest */
+	bool may_leave;           /* constant */
+	uint64_t stays_mono_ms;   /* with may_leave: from then on it has stayed; 0: its head is not out */
 	bool has_joined;          /* constant */
 	struct source *source;    /* shared */
 	uint64_t at;              /* the furthest offset it has asked for */
@@ -112,6 +120,7 @@ struct segment {
 	struct list node;                /* guarded by the flight's lock */
 	uint64_t asked_first, asked_end; /* the range in the request; all, when upstream sends all */
 	bool is_ranged;                  /* constant: the request had a Range field */
+	bool is_at_location;             /* constant: it began at the address that came with its source */
 	/* guarded by the flight's lock for others, written by the fetch thread */
 	uint64_t flushed;     /* everything before it, from its first byte on, is in the part */
 	uint64_t stop;        /* it goes no further than this */
@@ -237,6 +246,15 @@ static inline void flight_wake(struct flight *fl)
 static inline uint64_t flight_now(const struct flight *fl)
 {
 	return clock_mono_ms(fl->all->opts.clock);
+}
+
+/* The furthest offset that it has taken in earnest. The flight's lock. */
+static inline uint64_t reader_taken_locked(const struct reader *r)
+{
+	bool is_leaving = r->may_leave && (!r->stays_mono_ms || flight_now(r->flight) < r->stays_mono_ms);
+	uint64_t most = r->range.first + FIRST_BYTES - 1;
+
+	return is_leaving && r->at > most ? most : r->at;
 }
 
 /* --- flight.c --- */

@@ -37,7 +37,7 @@ static bool note_progress_locked(struct reader *r, uint64_t offset)
 
 	if (offset > r->at)
 		r->at = offset;
-	if (fl->is_off || (r->at - r->range.first < FIRST_BYTES && r->at < r->range.end))
+	if (fl->is_off || (reader_taken_locked(r) - r->range.first < FIRST_BYTES && r->at < r->range.end))
 		return false;
 	fl->is_off = true;
 	return true;
@@ -157,9 +157,28 @@ static int started(struct reader *r, bool is_asked)
 	return 0;
 }
 
+/* Its head goes out now: in a moment it has left, or stays. */
+static void wait_whether_it_stays(struct reader *r)
+{
+	struct flight *fl = r->flight;
+	bool is_first;
+
+	lock_take(&fl->lock);
+	is_first = r->stays_mono_ms == 0;
+	if (is_first)
+		r->stays_mono_ms = flight_now(fl) + LEAVE_MS;
+	lock_drop(&fl->lock);
+	if (is_first)
+		fetch_call(fl->all->opts.fetch, LEAVE_MS + 1, flight_on_turn, flight_ref(fl));
+}
+
 int reader_started(struct reader *r)
 {
-	return started(r, true);
+	int error = started(r, true);
+
+	if (error == 0 && r->may_leave)
+		wait_whether_it_stays(r);
+	return error;
 }
 
 bool reader_wait(struct reader *r, uint64_t offset, struct waiter *w)

@@ -323,7 +323,7 @@ static bool must_pause(struct segment *s, size_t len)
 	LIST_EACH(it, &fl->readers) {
 		const struct reader *r = LIST_ENTRY(it, struct reader, node);
 
-		furthest = r->at > furthest ? r->at : furthest;
+		furthest = reader_taken_locked(r) > furthest ? reader_taken_locked(r) : furthest;
 	}
 	return !s->is_off && s->pos + len > furthest + SMALL_START_BYTES;
 }
@@ -418,6 +418,7 @@ static struct segment *segment_new(struct flight *fl, struct source *source, str
 	s->source = source_ref(source);
 	s->refs = 2; /* on_done's, and segment_start()'s own until fetch_start() has returned */
 	list_init(&s->node);
+	s->is_at_location = *source->location && !source->is_location_spent;
 	s->asked_first = s->pos = s->flushed = range.first;
 	s->asked_end = s->stop = s->body_end = range.end;
 	s->retry_after_ms = -1;
@@ -454,6 +455,8 @@ static void ask_upstream(struct segment *s)
 	lock_take(&s->flight->lock);
 	request.is_background = s->flight->reader_count == 0;
 	lock_drop(&s->flight->lock);
+	if (s->is_at_location)
+		request.location = str_from(s->source->location);
 	headers_init(&headers);
 	add_range(s, &headers);
 	if (fetch_start(s->flight->all->opts.fetch, &request, &ops, s, &s->transfer) < 0)

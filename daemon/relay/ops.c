@@ -58,11 +58,13 @@ static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 	return result;
 }
 
-static ssize_t take_up(struct relay *r, void *bytes, size_t len_max)
+static ssize_t take_up(struct relay *r, void *bytes, size_t len_max, bool *ret_is_first)
 {
 	SCOPED_LOCK(&r->lock);
 	size_t len;
 
+	*ret_is_first = !r->is_body_wanted;
+	r->is_body_wanted = true;
 	if (r->is_closed)
 		return -ECANCELED;
 	len = pipe_take(&r->up, bytes, len_max);
@@ -75,9 +77,10 @@ static ssize_t take_up(struct relay *r, void *bytes, size_t len_max)
 static ssize_t on_need_body(void *ctx, void *bytes, size_t len_max)
 {
 	struct relay *r = ctx;
-	ssize_t len = take_up(r, bytes, len_max);
+	bool is_first;
+	ssize_t len = take_up(r, bytes, len_max, &is_first);
 
-	if (len > 0)
+	if (len > 0 || is_first)
 		waiters_wake_all(&r->waiters);
 	return len;
 }

@@ -50,6 +50,7 @@ struct relay {
 	struct lock lock; /* rank RELAY; guards the rest */
 	struct pipe down, up;
 	bool is_paused_down, is_paused_up;
+	bool is_body_wanted;
 	bool is_closed; /* relay_free() was called */
 	bool has_head, head_was_taken, is_up_ended, is_done;
 	int error;

@@ -38,7 +38,8 @@ static struct relay *relay_new(const struct relay_query *q)
 	struct str path, query;
 
 	atomic_init(&r->refs, 2);
-	uri_split_target(q->target, &path, &query); /* the query may be a signature */
+	/* the query may be a signature */
+	uri_split_target(q->target.len ? q->target : q->location, &path, &query);
 	r->label = xasprintf("%s %.*s", q->method, STR_ARGS(path));
 	r->has_body = q->has_body;
 	r->content_length = -1;
@@ -79,12 +80,16 @@ int relay_start(struct relays *relays, const struct relay_query *q, struct relay
 		.method = q->method,
 		.origin = q->origin,
 		.target = q->target,
+		.location = q->location,
+		.location_headers = q->location_headers,
 		.headers = q->headers,
 		.token = q->token,
 		.follow = q->follow,
 		.first_byte_timeout_ms = is_read ? READ_FIRST_BYTE_MS : WRITE_FIRST_BYTE_MS,
 		.stall_timeout_ms = STALL_MS,
+		.is_once = !is_read,
 		.has_body = q->has_body,
+		.expects_continue = q->expects_continue,
 		.body_bytes = q->body_bytes,
 	};
 
@@ -203,6 +208,13 @@ void relay_write_end(struct relay *r)
 	lock_drop(&r->lock);
 	if (must_resume)
 		transfer_resume(r->transfer);
+}
+
+bool relay_wants_body(struct relay *r)
+{
+	SCOPED_LOCK(&r->lock);
+
+	return r->is_body_wanted;
 }
 
 static bool has_news_locked(const struct relay *r, bool want_write)

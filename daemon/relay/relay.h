@@ -36,10 +36,13 @@ struct relay_query {
 	const char *method;
 	enum fetch_origin origin;
 	struct str target;
+	struct str location; /* as in struct fetch_request; empty: ask target */
+	const struct headers *location_headers;
 	const struct headers *headers;
 	struct secret *token;
 	enum fetch_follow follow;
 	bool has_body;
+	bool expects_continue;           /* as in struct fetch_request */
 	int64_t body_bytes;              /* -1: chunked */
 	const struct content_id *verify; /* NULL: bytes as they come; else a GET of this content, borrowed */
 	/* With verify. end 0: all of it; else these bytes, and `headers` asks for exactly them. */
@@ -56,6 +59,8 @@ int relay_head(struct relay *r, int *ret_status, const struct headers **ret_head
 	       int64_t *ret_content_length);
 /* Bytes of the answer: > 0; 0 the end; -EAGAIN; other: break the connection. */
 ssize_t relay_read(struct relay *r, void *bytes, size_t len_max);
+/* Has upstream asked for the request's body? Who waits for anything is woken when it does. */
+bool relay_wants_body(struct relay *r);
 /* Bytes of the request body: how many were taken (0..len); -EAGAIN none just now; other: upstream has gone
  * or answered, drop the rest. */
 ssize_t relay_write(struct relay *r, const void *bytes, size_t len);

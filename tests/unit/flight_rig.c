@@ -264,6 +264,10 @@ int client_join(struct client *c, struct reader **ret_reader)
 	SCOPED(secret_unref) struct secret *token = c->token ? secret_new(str_from(c->token)) : NULL;
 
 	source.token = token;
+	if (c->location)
+		source.location = str_from(c->location);
+	if (c->has_no_target)
+		source.target = STR("");
 	if (c->id) {
 		content_id_hex(id, target + strlen(target));
 		source.target = str_from(target);

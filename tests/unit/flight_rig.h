@@ -68,6 +68,8 @@ struct client {
 	bool is_open;
 	const struct content_id *id; /* instead of the rig's */
 	const char *token;           /* Authorization, or NULL */
+	const char *location;        /* where to begin, or NULL */
+	bool has_no_target;          /* nothing but that */
 	uint64_t leave_after;        /* stops reading after so many bytes; 0: never */
 	/* results */
 	int join_error, start_error, error, status;

@@ -373,6 +373,11 @@ const char *upstream_url(const struct upstream *u)
 	return u->private->url;
 }
 
+void upstream_blob_url(const struct upstream *u, char ret_url[64])
+{
+	(void)snprintf(ret_url, 64, "http://127.0.0.1:%u/blob?Signature=x", u->private->port[1]);
+}
+
 void upstream_stop(struct upstream *u)
 {
 	struct upstream_private *p = u->private;

@@ -66,3 +66,5 @@ void upstream_start(struct upstream *u);
 void upstream_stop(struct upstream *u);
 /* "http://127.0.0.1:PORT" of the Hub. */
 const char *upstream_url(const struct upstream *u);
+/* The address of the file at the storage, signed. */
+void upstream_blob_url(const struct upstream *u, char ret_url[64]);

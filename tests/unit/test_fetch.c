@@ -809,6 +809,148 @@ static void stops_in_a_loop(void **state)
 	got_free(g);
 }
 
+/* --- beginning elsewhere -------------------------------------------------------------------------------- */
+
+/* With a token and a private field, and with fields that came with the address. */
+static struct got *begin_at(struct fetch *f, const char *target, const char *location,
+			    const char *authorization)
+{
+	struct secret *token = secret_new(STR("Bearer hf_secret"));
+	struct got *g = got_new();
+	struct headers h, of_location;
+	struct fetch_request request = {
+		.method = "GET",
+		.target = str_from(target),
+		.location = str_from(location),
+		.location_headers = &of_location,
+		.headers = &h,
+		.token = token,
+		.follow = FETCH_FOLLOW_ALLOWED,
+	};
+
+	headers_init(&h);
+	headers_init(&of_location);
+	(void)headers_add(&h, STR("X-Private"), STR("hf_secret"));
+	(void)headers_add(&h, STR("Range"), STR("bytes=0-1"));
+	(void)headers_add(&h, STR("User-Agent"), STR("client/1"));
+	(void)headers_add(&of_location, STR("X-With-It"), STR("with-it"));
+	(void)headers_add(&of_location, STR("Host"), STR("evil.example"));
+	(void)headers_add(&of_location, STR("Connection"), STR("X-Hop"));
+	(void)headers_add(&of_location, STR("X-Hop"), STR("1"));
+	if (authorization)
+		(void)headers_add(&of_location, STR("Authorization"), str_from(authorization));
+	assert_int_equal(fetch_start(f, &request, &ops, g, &g->transfer), 0);
+	headers_done(&h);
+	headers_done(&of_location);
+	secret_unref(token);
+	(void)got_end(g);
+	return g;
+}
+
+static void begins_at_an_address_without_the_token(void **state)
+{
+	struct fixture *x = *state;
+	char url[128];
+	struct got *g;
+
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok?Signature=%%2Fa", upstream_port(x->other));
+	g = begin_at(x->fetch, "/api/x", url, NULL);
+	assert_int_equal(g->error, 0);
+	assert_string_equal(g->body.bytes, "hello");
+	assert_false(g->is_hub_origin);
+	assert_int_equal(g->hop, 1);
+	assert_int_equal(upstream_requests(x->hub), 0);
+	assert_string_equal(x->seen.target, "/ok?Signature=%2Fa");
+	assert_null(strstr(x->seen.head, "hf_secret"));
+	assert_string_equal(seen(x, "X-With-It"), "with-it");
+	assert_string_equal(seen(x, "Range"), "bytes=0-1");
+	assert_string_equal(seen(x, "User-Agent"), "client/1");
+	assert_null(strstr(x->seen.head, "evil.example"));
+	assert_string_equal(seen(x, "X-Hop"), "");
+	got_free(g);
+}
+
+static void an_address_may_bring_its_own_authorization(void **state)
+{
+	struct fixture *x = *state;
+	char url[128];
+	struct got *other, *hub, *plain;
+
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok", upstream_port(x->other));
+	other = begin_at(x->fetch, "", url, "Basic its-own");
+	assert_string_equal(seen(x, "Authorization"), "Basic its-own");
+	assert_null(strstr(x->seen.head, "hf_secret"));
+	(void)snprintf(url, sizeof(url), "%s/ok", upstream_url(x->hub));
+	hub = begin_at(x->fetch, "", url, "Basic its-own");
+	assert_string_equal(seen(x, "Authorization"), "Basic its-own");
+	plain = begin_at(x->fetch, "", url, NULL);
+	assert_string_equal(seen(x, "Authorization"), "Bearer hf_secret"); /* the origin's own */
+	assert_string_equal(seen(x, "X-Private"), "hf_secret");
+	assert_true(plain->is_hub_origin);
+	got_free(other);
+	got_free(hub);
+	got_free(plain);
+}
+
+static void what_came_with_an_address_goes_no_further(void **state)
+{
+	struct fixture *x = *state;
+	char url[128];
+	struct got *g;
+
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/to/hub", upstream_port(x->other));
+	g = begin_at(x->fetch, "/api/x", url, "Basic its-own");
+	assert_int_equal(g->error, 0);
+	assert_int_equal(upstream_requests(x->hub), 1);
+	assert_string_equal(x->seen.target, "/ok");
+	assert_string_equal(seen(x, "X-With-It"), "");
+	assert_string_equal(seen(x, "Authorization"), "");
+	assert_string_equal(seen(x, "X-Private"), "");
+	got_free(g);
+}
+
+static void nothing_begins_at_a_stranger(void **state)
+{
+	static const char *const urls[] = { "http://127.0.0.2:%u/ok",
+					    "http://elsewhere.test:%u/ok",
+					    "http://u:p@127.0.0.1:%u/ok",
+					    "//127.0.0.1:%u/ok",
+					    "/ok?%u",
+					    "file://127.0.0.1:%u/etc/passwd" };
+	struct fixture *x = *state;
+
+	for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
+		char url[128];
+		struct got *g;
+
+		(void)snprintf(url, sizeof(url), urls[i], upstream_port(x->other));
+		g = begin_at(x->fetch, "/ok", url, NULL);
+		if (g->error != -EACCES)
+			fail_msg("%s: %s", url, log_errno_name(g->error));
+		assert_int_equal(g->heads, 0);
+		got_free(g);
+	}
+	assert_int_equal(upstream_connections(x->other), 0);
+	assert_int_equal(upstream_connections(x->hub), 0);
+}
+
+static void an_address_elsewhere_may_send_nobody_to_loopback(void **state)
+{
+	struct fixture *x = *state;
+	char url[128];
+	struct got *g;
+
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/to/stranger", upstream_port(x->other));
+	g = begin_at(x->fetch, "", url, NULL);
+	assert_int_equal(g->error, -EACCES);
+	got_free(g);
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/to/elsewhere", upstream_port(x->other));
+	g = begin_at(x->fetch, "", url, NULL);
+	assert_int_equal(g->error, -EACCES);
+	assert_int_equal(upstream_requests(x->other), 2);
+	got_free(g);
+}
+
 /* --- what comes in -------------------------------------------------------------------------------------- */
 
 static void a_body_that_is_cut_is_an_error(void **state)
@@ -996,6 +1138,26 @@ static void a_body_may_come_slowly(void **state)
 	g->upload_piece = 3;
 	g->upload_pauses = 2;
 	assert_int_equal(put(x, g, "/upload/a", "four words for you", -1), 0);
+	assert_string_equal(x->seen_body.bytes, "four words for you");
+	got_free(g);
+}
+
+static void a_body_goes_to_an_address_too(void **state)
+{
+	struct fixture *x = *state;
+	struct got *g = got_new();
+	char url[128];
+	struct fetch_request request = {
+		.method = "PUT", .target = STR("/x"), .has_body = true, .body_bytes = 18
+	};
+
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/upload/a?sig", upstream_port(x->other));
+	request.location = str_from(url);
+	g->upload = "four words for you";
+	assert_int_equal(fetch_start(x->fetch, &request, &ops, g, &g->transfer), 0);
+	assert_int_equal(got_end(g), 0);
+	assert_int_equal(upstream_requests(x->hub), 0);
+	assert_string_equal(x->seen.method, "PUT");
 	assert_string_equal(x->seen_body.bytes, "four words for you");
 	got_free(g);
 }
@@ -1257,6 +1419,33 @@ static void with_an_open_breaker_nothing_is_tried(void **state)
 	upstream_free(hub);
 }
 
+/* What begins elsewhere is no question to the Hub; but offline is offline. */
+static void the_breaker_does_not_stop_what_begins_elsewhere(void **state)
+{
+	static const char *const hosts[] = { "127.0.0.1", NULL };
+	struct fixture *x = *state;
+	unsigned port;
+	struct fetch *down = new_down_fetch(x, &port), *offline;
+	char url[128];
+	struct got *g;
+
+	(void)snprintf(url, sizeof(url), "%s/ok", upstream_url(x->other));
+	g = begin_at(down, "/api/x", url, NULL);
+	assert_int_equal(g->error, 0);
+	got_free(g);
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/ok", port);
+	g = begin_at(down, "/api/x", url, NULL);
+	assert_int_equal(g->error, -EHOSTUNREACH);
+	got_free(g);
+	fetch_free(down);
+	offline = new_fetch(x, upstream_url(x->hub), hosts, true);
+	(void)snprintf(url, sizeof(url), "%s/ok", upstream_url(x->other));
+	g = begin_at(offline, "/api/x", url, NULL);
+	assert_int_equal(g->error, -EHOSTUNREACH);
+	got_free(g);
+	fetch_free(offline);
+}
+
 /* With everything in the store nobody else would ever ask. */
 static void the_breaker_finds_out_by_itself_that_the_hub_is_back(void **state)
 {
@@ -1503,6 +1692,13 @@ int main(void)
 		CASE(strangers_are_not_even_connected_to),
 		CASE(a_listed_name_with_the_hubs_own_address_is_followed),
 		CASE(stops_in_a_loop),
+		CASE(begins_at_an_address_without_the_token),
+		CASE(an_address_may_bring_its_own_authorization),
+		CASE(what_came_with_an_address_goes_no_further),
+		CASE(nothing_begins_at_a_stranger),
+		CASE(an_address_elsewhere_may_send_nobody_to_loopback),
+		CASE(a_body_goes_to_an_address_too),
+		CASE(the_breaker_does_not_stop_what_begins_elsewhere),
 		CASE(a_body_that_is_cut_is_an_error),
 		CASE(what_is_no_http_is_an_error),
 		CASE(interim_answers_and_trailers_are_ignored),

@@ -180,6 +180,45 @@ static void others_only_means_that_the_hubs_own_redirects_are_answers(void **sta
 	}
 }
 
+static void a_transfer_may_begin_where_a_redirect_may_lead(void **state)
+{
+	static const struct {
+		const char *location;
+		int want;
+	} table[] = {
+		{ "https://us.hf.co/b?Signature=%2F..%2f&a=./..", 0 },
+		{ "https://huggingface.co/b", 0 },
+		{ "https://cdn.example:8443/b#fragment", 0 },
+		{ "https://us.hf.co:444/b", -EACCES },
+		{ "https://evil.example/b", -EACCES },
+		{ "http://us.hf.co/b", -EACCES },
+		{ "https://127.0.0.1/b", -EACCES },
+		{ "https://user@us.hf.co/b", -EACCES },
+		{ "https://us.hf.co/b c", -EACCES },
+		{ "https://us.hf.co/b\r\nX: y", -EACCES },
+		{ "//us.hf.co/b", -EACCES },
+		{ "/b", -EACCES },
+		{ "file:///etc/passwd", -EACCES },
+		{ "", -EACCES },
+	};
+	struct redirect_rules rules = rules_of(HUB, cdn);
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct str url, fragment;
+		SCOPED_BUF got = { 0 };
+		struct origin origin;
+		int r;
+
+		buf_init(&got, 4096);
+		r = redirect_begin(&rules, str_from(table[i].location), &got, &origin);
+		if (r != table[i].want)
+			fail_msg("%s: %d", table[i].location, r);
+		(void)str_cut(str_from(table[i].location), '#', &url, &fragment);
+		if (r == 0)
+			assert_true(str_eq(buf_str(&got), url)); /* byte for byte: it is signed */
+	}
+}
+
 static int decide_status(const char *method, int status, bool has_body, const char *location,
 			 enum fetch_follow follow)
 {
@@ -443,6 +482,7 @@ int main(void)
 		cmocka_unit_test(stops_after_five_hops),
 		cmocka_unit_test(what_is_elsewhere_is_the_answer_when_only_the_same_origin_is_followed),
 		cmocka_unit_test(others_only_means_that_the_hubs_own_redirects_are_answers),
+		cmocka_unit_test(a_transfer_may_begin_where_a_redirect_may_lead),
 		cmocka_unit_test(only_reads_and_bodyless_repeats_are_followed),
 		cmocka_unit_test(knows_internal_addresses),
 		cmocka_unit_test(names_are_no_addresses),

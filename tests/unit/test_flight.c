@@ -721,10 +721,11 @@ static void flights_in_line_can_end(void **state)
 	reader_free(reader[1]); /* gives up while it stands in line */
 	r.up.bytes_per_s = 0;
 	reader_free(reader[0]); /* frees its slot */
-	assert_int_equal(client_wait_started(&c[2], reader[2]), 0);
-	flights_free(r.flights); /* and so do the others */
+	/* for one of them: who stood in line first depends on whose part was open first */
+	assert_true(RIG_WAIT(reader_started(reader[2]) == 0 || reader_started(reader[3]) == 0));
+	flights_free(r.flights); /* and so does the other */
 	r.flights = NULL;
-	assert_true(reader_started(reader[3]) <= 0);
+	assert_true(reader_started(reader[2]) <= 0 && reader_started(reader[3]) <= 0);
 	reader_free(reader[2]);
 	reader_free(reader[3]);
 	rig_stop(&r);

@@ -42,6 +42,22 @@ struct fixture {
 	char upload_length[32], upload_coding[32]; /* guarded by mutex */
 };
 
+/* --- a clock that can be moved -------------------------------------------------------------------------- */
+
+static _Atomic uint64_t passed_ms;
+
+static uint64_t test_mono_ms(void *ctx)
+{
+	return clock_mono_ms(&clock_system) + atomic_load(&passed_ms);
+}
+
+static int64_t test_wall_s(void *ctx)
+{
+	return clock_wall_s(&clock_system) + (int64_t)(atomic_load(&passed_ms) / 1000);
+}
+
+static const struct clock test_clock = { .mono_ms = test_mono_ms, .wall_s = test_wall_s };
+
 static void sleep_ms(unsigned ms)
 {
 	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
@@ -174,8 +190,15 @@ static void answer_upload(struct fixture *x, struct upstream_call *c)
 		upstream_reply(c, 403, "X-Error-Code: GatedRepo\r\n", "no");
 		return;
 	}
-	if (strcmp(c->target, "/upload/slow") == 0)
+	if (strcmp(c->target, "/upload/refused-early") == 0) {
+		upstream_sleep(c, 100);
+		upstream_reply(c, 403, "", "no");
+		return;
+	}
+	if (strcmp(c->target, "/upload/slow") == 0 || strcmp(c->target, "/upload/continued") == 0)
 		upstream_sleep(c, 300);
+	if (strcmp(c->target, "/upload/continued") == 0)
+		(void)upstream_say(c, "HTTP/1.1 100 Continue\r\n\r\n");
 	if (strcmp(c->target, "/upload/gone") == 0 || !upstream_read_body(c, &body)) {
 		upstream_reset(c);
 		return;
@@ -261,8 +284,8 @@ static void make_contents(struct fixture *x)
 static int set_up(void **state)
 {
 	struct fixture *x = xcalloc(1, sizeof(*x));
-	struct fetch_opts fetch_opts = { .connect_timeout_ms = 1000, .clock = &clock_system };
-	struct relays_opts relays_opts = { .clock = &clock_system };
+	struct fetch_opts fetch_opts = { .connect_timeout_ms = 1000, .clock = &test_clock };
+	struct relays_opts relays_opts = { .clock = &test_clock };
 
 	pthread_mutex_init(&x->mutex, NULL);
 	buf_init(&x->uploaded, BIG_BYTES);
@@ -319,6 +342,18 @@ static void wait_for_news(struct relay *r, bool want_write)
 			sleep_ms(1);
 		}
 	waiter_cancel(&l.waiter);
+}
+
+static struct relay *start_at(struct fixture *x, const char *where, const struct content_id *verify)
+{
+	char url[128];
+	struct relay_query q = { .method = "GET", .follow = FETCH_FOLLOW_ALLOWED, .verify = verify };
+	struct relay *r = NULL;
+
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", upstream_port(x->cdn), where);
+	q.location = str_from(url);
+	assert_int_equal(relay_start(x->relays, &q, &r), 0);
+	return r;
 }
 
 static struct relay *start(struct fixture *x, const char *method, const char *target,
@@ -577,6 +612,72 @@ static void a_refusal_stops_the_upload(void **state)
 	assert_string_equal(out.bytes, "no");
 }
 
+static struct relay *start_expecting(struct fixture *x, const char *target)
+{
+	struct relay_query q = { .method = "POST",
+				 .target = str_from(target),
+				 .has_body = true,
+				 .expects_continue = true,
+				 .body_bytes = 4 };
+	struct relay *r = NULL;
+
+	assert_int_equal(relay_start(x->relays, &q, &r), 0);
+	return r;
+}
+
+static void the_body_is_wanted_when_upstream_says_so(void **state)
+{
+	struct fixture *x = *state;
+	SCOPED(relay_free) struct relay *r = start_expecting(x, "/upload/continued");
+	struct listener l = { 0 };
+	int status;
+
+	waiter_init(&l.waiter, on_wake);
+	assert_true(relay_wait(r, false, &l.waiter));
+	assert_false(relay_wants_body(r));
+	for (unsigned i = 0; !atomic_load(&l.wakes); i++) {
+		assert_true(i < 10000);
+		sleep_ms(1);
+	}
+	waiter_cancel(&l.waiter);
+	assert_true(relay_wants_body(r));
+	assert_int_equal(write_all(r, "body", 4), 0);
+	relay_write_end(r);
+	assert_int_equal(head_of(r, &status), 0);
+	assert_int_equal(status, 200);
+	assert_string_equal(x->uploaded.bytes, "body");
+}
+
+static void a_refusal_comes_before_the_body_is_wanted(void **state)
+{
+	struct fixture *x = *state;
+	SCOPED(relay_free) struct relay *r = start_expecting(x, "/upload/refused-early");
+	int status;
+
+	assert_int_equal(head_of(r, &status), 0);
+	assert_int_equal(status, 403);
+	assert_false(relay_wants_body(r));
+}
+
+static void a_write_that_is_not_answered_is_sent_once(void **state)
+{
+	struct fixture *x = *state;
+	SCOPED(relay_free) struct relay *r = start_upload(x, "/silent", 4);
+	int status;
+
+	assert_int_equal(write_all(r, "body", 4), 0);
+	relay_write_end(r);
+	while (upstream_requests(x->hub) == 0)
+		sleep_ms(1);
+	sleep_ms(100);
+	atomic_fetch_add(&passed_ms, 119000);
+	sleep_ms(300);
+	assert_int_equal(relay_head(r, &status, &(const struct headers *){ NULL }, &(int64_t){ 0 }), -EAGAIN);
+	atomic_fetch_add(&passed_ms, 2000);
+	assert_int_equal(head_of(r, &status), -ETIMEDOUT);
+	assert_int_equal(upstream_requests(x->hub), 1);
+}
+
 static void an_upstream_that_goes_away_ends_the_upload(void **state)
 {
 	struct fixture *x = *state;
@@ -619,6 +720,29 @@ static void the_right_bytes_come_through(void **state)
 	assert_string_equal(small.bytes, "small");
 	assert_int_equal(get_verified(x, "empty", x->empty_hex, 0, &x->empty_id, &empty), 0);
 	assert_int_equal(empty.len, 0);
+}
+
+/* The Hub named the address for this content, so the digest alone says whether it is. */
+static void what_begins_at_an_address_is_checked_by_its_digest(void **state)
+{
+	struct fixture *x = *state;
+	static const struct {
+		const char *where;
+		ssize_t end;
+	} table[] = { { "/big", 0 }, { "/spoiled-late", -EBADMSG }, { "/short", -ECONNRESET } };
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		SCOPED(relay_free) struct relay *r = start_at(x, table[i].where, &x->big_id);
+		SCOPED_BUF out = { 0 };
+		int status;
+
+		buf_init(&out, BIG_BYTES);
+		assert_int_equal(head_of(r, &status), 0);
+		assert_int_equal(drain(r, &out), table[i].end);
+		if (table[i].end)
+			assert_true(out.len <= BIG_BYTES - HELD_BACK);
+	}
+	assert_int_equal(upstream_requests(x->hub), 0);
 }
 
 static void a_regular_file_is_known_by_its_etag(void **state)
@@ -827,6 +951,9 @@ int main(void)
 		CASE(a_body_may_be_empty),
 		CASE(upload_memory_is_bounded),
 		CASE(a_refusal_stops_the_upload),
+		CASE(the_body_is_wanted_when_upstream_says_so),
+		CASE(a_refusal_comes_before_the_body_is_wanted),
+		CASE(a_write_that_is_not_answered_is_sent_once),
 		CASE(an_upstream_that_goes_away_ends_the_upload),
 		CASE(the_right_bytes_come_through),
 		CASE(a_regular_file_is_known_by_its_etag),
@@ -834,6 +961,7 @@ int main(void)
 		CASE(a_short_body_keeps_its_end_back),
 		CASE(another_name_or_size_is_refused_before_a_byte),
 		CASE(refusals_of_the_hub_are_told_apart),
+		CASE(what_begins_at_an_address_is_checked_by_its_digest),
 		CASE(the_right_part_comes_through),
 		CASE(a_part_that_is_not_said_to_be_the_wanted_one_is_refused_before_a_byte),
 		CASE(a_part_of_another_file_is_refused_before_a_byte),
