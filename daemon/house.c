@@ -34,8 +34,10 @@ struct house {
 	struct asks *asks;
 	struct relays *relays;
 	struct flights *flights;
+	struct casts *casts;
 	struct auth *auth;
 	struct hub *hub;
+	struct infer *infer;
 	struct admin *admin;
 	struct router *router;
 	struct server *server;
@@ -126,8 +128,7 @@ int say(int exit_code, const char *format, ...)
 	return exit_code;
 }
 
-/* storage.path, or a folder under the user's cache folder. The caller's. */
-static char *store_path(const struct config *c)
+char *house_store_path(const struct config *c)
 {
 	const char *cache = getenv("CACHE_DIRECTORY"), *xdg = getenv("XDG_CACHE_HOME"),
 		   *home = getenv("HOME");
@@ -163,7 +164,7 @@ static uint64_t quota_bytes(const struct config_quota *quota, const char *path)
 
 static int open_store(struct house *h)
 {
-	SCOPED_FREE char *path = store_path(h->config);
+	SCOPED_FREE char *path = house_store_path(h->config);
 	const char *reason = "";
 	struct store_opts opts = { .path = path,
 				   .size_max = quota_bytes(&h->config->storage_max_size, path),
@@ -203,30 +204,33 @@ static int open_index(struct house *h)
 	return r < 0 ? say(EX_IOERR, "cannot recover the store: %s", log_errno_name(r)) : 0;
 }
 
-/* A Hub of one's own never leads to calls to the public viewer. */
-static const char *viewer_url(const struct config *c)
+/* A Hub of one's own never leads to calls to the public services beside the public one. */
+static const char *service_url(const struct config *c, const char *configured, const char *public_one)
 {
 	struct str hub = str_from(c->hub_url);
 
-	if (*c->hub_viewer_url)
-		return c->hub_viewer_url;
+	if (*configured)
+		return configured;
 	if (str_eq(hub, STR("https://huggingface.co")) || str_eq(hub, STR("https://huggingface.co/")))
-		return "https://datasets-server.huggingface.co";
+		return public_one;
 	return NULL;
 }
 
 static int start_fetch(struct house *h)
 {
 	const struct config *c = h->config;
-	struct fetch_opts opts = { .hub_url = c->hub_url,
-				   .viewer_url = viewer_url(c),
-				   .redirect_hosts = (const char *const *)c->hub_redirect_hosts.words,
-				   .is_offline = c->hub_offline,
-				   .user_agent = "hfcached/" HFCACHED_VERSION,
-				   .ca_file = *c->hub_ca_file ? c->hub_ca_file : NULL,
-				   .connect_timeout_ms = c->hub_connect_timeout,
-				   .metrics = h->metrics,
-				   .clock = h->clock };
+	struct fetch_opts opts = {
+		.hub_url = c->hub_url,
+		.viewer_url = service_url(c, c->hub_viewer_url, "https://datasets-server.huggingface.co"),
+		.inference_url = service_url(c, c->inference_url, "https://router.huggingface.co"),
+		.redirect_hosts = (const char *const *)c->hub_redirect_hosts.words,
+		.is_offline = c->hub_offline,
+		.user_agent = "hfcached/" HFCACHED_VERSION,
+		.ca_file = *c->hub_ca_file ? c->hub_ca_file : NULL,
+		.connect_timeout_ms = c->hub_connect_timeout,
+		.metrics = h->metrics,
+		.clock = h->clock
+	};
 	int r = fetch_new(&opts, &h->fetch);
 
 	return r < 0 ? say(EX_CONFIG,
@@ -246,6 +250,8 @@ static void start_middle(struct house *h)
 		.fetch = h->fetch, .work = h->work, .clock = h->clock, .metrics = h->metrics });
 	h->relays = relays_new(
 		&(struct relays_opts){ .fetch = h->fetch, .metrics = h->metrics, .clock = h->clock });
+	h->casts = casts_new(&(struct casts_opts){
+		.fetch = h->fetch, .work = h->work, .metrics = h->metrics, .clock = h->clock });
 	h->flights = flights_new(&(struct flights_opts){ .fetch = h->fetch,
 							 .store = h->store,
 							 .work = h->work,
@@ -273,6 +279,7 @@ static void start_handlers(struct house *h)
 					     .index = h->index,
 					     .metrics = h->metrics,
 					     .clock = h->clock,
+					     .xet_above = c->hub_xet_above,
 					     .on_corrupt = on_corrupt,
 					     .ctx = h });
 	h->admin = admin_new(&(struct admin_opts){ .metrics = h->metrics,
@@ -286,13 +293,23 @@ static void start_handlers(struct house *h)
 						   .is_draining = is_draining,
 						   .index_ok = index_ok,
 						   .ctx = h });
-	h->router = router_new(&(struct router_opts){ .hub = h->hub, .admin = h->admin });
+	h->infer = infer_new(&(struct infer_opts){ .auth = h->auth,
+						   .casts = h->casts,
+						   .fetch = h->fetch,
+						   .store = h->store,
+						   .index = h->index,
+						   .metrics = h->metrics,
+						   .clock = h->clock,
+						   .on_corrupt = on_corrupt,
+						   .ctx = h });
+	h->router = router_new(&(struct router_opts){ .hub = h->hub, .infer = h->infer, .admin = h->admin });
 	metrics_add_source(h->metrics, refresh_metrics, h);
 }
 
 static int start_server(struct house *h)
 {
 	const struct config *c = h->config;
+	SCOPED_FREE char *path = house_store_path(c);
 	SCOPED_FREE char *reason = NULL;
 	int inherited[NOTIFY_FDS_MAX], inherited_count = notify_listen_fds(inherited);
 	struct server_opts opts = { .listen = (const char *const *)c->server_listen.words,
@@ -304,6 +321,8 @@ static int start_server(struct house *h)
 				    .hosts = c->server_hosts.count
 						     ? (const char *const *)c->server_hosts.words
 						     : NULL,
+				    .spool_folder = path,
+				    .spool_max = c->inference_max_request,
 				    .router = h->router,
 				    .auth = h->auth,
 				    .metrics = h->metrics,
@@ -319,18 +338,26 @@ static int start_server(struct house *h)
 	return r < 0 ? say(EX_UNAVAILABLE, "%s", reason ? reason : log_errno_name(r)) : 0;
 }
 
-void house_set_options(struct house *h, const struct config *c)
+void house_set_options(struct house *h, const struct config *c, const struct rights *rights)
 {
 	log_set_level(c->log_level);
-	auth_set_rules(h->auth, &(struct auth_rules){ .offline_access = c->offline_access,
-						      .offline_grace_ms = c->offline_grace,
-						      .grant_ttl_ms = c->hub_grant_ttl,
-						      .public_ttl_ms = c->hub_public_ttl,
-						      .deny_ttl_ms = c->hub_deny_ttl });
+	auth_set_rules(h->auth, &rights->rules);
+	admin_set_rights(h->admin, &(struct admin_rights){ .offline_access = rights->rules.offline_access,
+							   .offline_grace_ms = rights->rules.offline_grace_ms,
+							   .lends_token = rights->rules.lender != NULL,
+							   .is_strict = rights->rules.refuses_clear_tokens,
+							   .is_reachable = rights->is_reachable });
+	metrics_gauge_set(h->metrics, METRIC_OFFLINE_OPEN, 0, rights->rules.offline_access == OFFLINE_OPEN);
+	rights_warn(rights);
 	hub_set_times(h->hub, c->hub_revision_ttl, c->hub_metadata_ttl);
+	infer_set_rules(h->infer, &(struct infer_rules){ .mode = c->inference_mode,
+							 .is_shared = c->inference_scope,
+							 .finish_alone = c->inference_finish_on_abort,
+							 .answer_max = c->inference_max_answer,
+							 .wait_budget_ms = c->inference_wait_budget });
 }
 
-static int start(struct house *h)
+static int start(struct house *h, const struct rights *rights)
 {
 	int r = open_store(h);
 
@@ -341,13 +368,13 @@ static int start(struct house *h)
 	if (r == 0) {
 		start_middle(h);
 		start_handlers(h);
-		house_set_options(h, h->config);
+		house_set_options(h, h->config, rights);
 		r = start_server(h);
 	}
 	return r;
 }
 
-int house_start(const struct config *config, struct house **ret_house)
+int house_start(const struct config *config, const struct rights *rights, struct house **ret_house)
 {
 	struct house *h = xcalloc(1, sizeof(*h));
 	int r;
@@ -355,7 +382,7 @@ int house_start(const struct config *config, struct house **ret_house)
 	h->config = config;
 	h->clock = &clock_system;
 	h->metrics = metrics_new();
-	r = start(h);
+	r = start(h, rights);
 	if (r == 0)
 		*ret_house = h;
 	else
@@ -385,8 +412,10 @@ void house_stop(struct house *h, uint64_t drain_ms)
 	server_free(h->server);
 	router_free(h->router);
 	admin_free(h->admin);
+	infer_free(h->infer);
 	hub_free(h->hub);
 	auth_free(h->auth);
+	casts_free(h->casts);
 	flights_free(h->flights);
 	relays_free(h->relays);
 	asks_free(h->asks);

@@ -30,6 +30,15 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/* A core file would hold the tokens of everybody who is being served. */
+static void forbid_core_files(void)
+{
+	struct rlimit core;
+
+	if (getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_max > 0)
+		(void)setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+}
+
 static int block_signals(void)
 {
 	sigset_t set;
@@ -50,16 +59,18 @@ static int block_signals(void)
 static void reload(struct house *h, const struct config *started_with, struct config **latest,
 		   const struct config_source *source)
 {
-	struct config *next;
+	struct rights *rights = NULL;
+	struct config *next = NULL;
 	SCOPED_BUF text;
 
 	buf_init(&text, 65536);
 	notify_reloading();
-	if (config_load(source, &next, &text) < 0) {
+	if (config_load(source, &next, &text) < 0 || rights_load(next, &rights, &text) < 0) {
+		config_free(next);
 		log_error("main", "the new configuration is not used", LOG_STR("errors", buf_str(&text)),
 			  LOG_END);
 	} else {
-		house_set_options(h, next);
+		house_set_options(h, next, rights);
 		if (config_changes_for_restart(started_with, next, &text) > 0)
 			log_warning("main", "some changed options take effect with the next start only",
 				    LOG_STR("options", buf_str(&text)), LOG_END);
@@ -67,6 +78,7 @@ static void reload(struct house *h, const struct config *started_with, struct co
 		config_free(*latest);
 		*latest = next;
 	}
+	rights_free(rights);
 	notify_ready("serving");
 }
 
@@ -122,7 +134,7 @@ static void greet(const struct config *config, const char *address)
 	(void)fflush(stdout);
 }
 
-static int run(const struct config *config, const struct config_source *source)
+static int run(const struct config *config, struct rights *rights, const struct config_source *source)
 {
 	struct config *latest = NULL;
 	struct house *h = NULL;
@@ -130,8 +142,10 @@ static int run(const struct config *config, const struct config_source *source)
 
 	(void)umask(0077); /* what we write is ours alone */
 	raise_descriptor_limit();
+	forbid_core_files();
 	log_set_level(config->log_level);
-	r = house_start(config, &h);
+	r = house_start(config, rights, &h);
+	rights_free(rights);
 	if (r == 0) {
 		greet(config, house_address(h));
 		notify_ready("serving");
@@ -150,13 +164,15 @@ static int usage(FILE *out)
 {
 	(void)fputs(
 		"usage: hfcached [--config FILE] [--set SECTION.KEY=VALUE]... [--check-config | "
-		"--show-config | --example-config]\n"
+		"--show-config | --example-config | --subject]\n"
 		"\n"
 		"  --config FILE       read FILE (and FILE.d/*.conf) instead of /etc/hfcached/hfcached.conf\n"
 		"  --set S.K=VALUE     one option; wins over files and environment; may repeat\n"
 		"  --check-config      say whether the configuration is good, and stop\n"
 		"  --show-config       print every option, its value and where it came from\n"
 		"  --example-config    print an example file with every default\n"
+		"  --subject           read a token from standard input, print what stands for it in "
+		"offline.acl-file\n"
 		"  --version, --help\n"
 		"\n"
 		"Nothing is required: without any of them it serves on 127.0.0.1:8090. See hfcached(8), "
@@ -165,7 +181,7 @@ static int usage(FILE *out)
 	return out == stdout ? 0 : EX_USAGE;
 }
 
-enum { OPT_CONFIG = 1, OPT_SET, OPT_CHECK, OPT_SHOW, OPT_EXAMPLE, OPT_VERSION, OPT_HELP };
+enum { OPT_CONFIG = 1, OPT_SET, OPT_CHECK, OPT_SHOW, OPT_EXAMPLE, OPT_SUBJECT, OPT_VERSION, OPT_HELP };
 
 static int print_config(const struct config *config)
 {
@@ -180,6 +196,7 @@ static int print_config(const struct config *config)
 
 static int configure_and_run(const struct config_source *source, int action)
 {
+	struct rights *rights = NULL;
 	struct config *config = NULL;
 	SCOPED_BUF errors;
 	int r;
@@ -191,11 +208,19 @@ static int configure_and_run(const struct config_source *source, int action)
 	}
 	if (action == OPT_SHOW) {
 		r = print_config(config);
+	} else if (action == OPT_SUBJECT) {
+		SCOPED_FREE char *store = house_store_path(config);
+
+		r = rights_print_subject(store);
+	} else if (rights_load(config, &rights, &errors) < 0) {
+		(void)fputs(buf_str(&errors).ptr, stderr);
+		r = EX_CONFIG;
 	} else if (action == OPT_CHECK) {
 		(void)puts("configuration ok");
+		rights_free(rights);
 		r = 0;
 	} else {
-		r = run(config, source);
+		r = run(config, rights, source);
 	}
 	config_free(config);
 	return r;
@@ -208,6 +233,7 @@ int main(int argc, char **argv)
 						 { "check-config", no_argument, NULL, OPT_CHECK },
 						 { "show-config", no_argument, NULL, OPT_SHOW },
 						 { "example-config", no_argument, NULL, OPT_EXAMPLE },
+						 { "subject", no_argument, NULL, OPT_SUBJECT },
 						 { "version", no_argument, NULL, OPT_VERSION },
 						 { "help", no_argument, NULL, OPT_HELP },
 						 { 0 } };
@@ -226,6 +252,7 @@ int main(int argc, char **argv)
 			break;
 		case OPT_CHECK:
 		case OPT_SHOW:
+		case OPT_SUBJECT:
 			action = option;
 			break;
 		case OPT_EXAMPLE:

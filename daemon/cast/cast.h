@@ -42,6 +42,8 @@ struct cast_filter {
 	/* Appends to out what the ears hear of this piece. Returns 0; 1 the answer is whole with it, the rest is not waited for;
 	 * -errno breaks it. */
 	int (*piece)(void *ctx, struct str piece, struct buf *out);
+	/* It only looks: pieces pass as they are, so the length that upstream told is right. */
+	bool keeps_pieces;
 	/* After the last piece. Returns 0; -errno: what came is no whole answer. */
 	int (*end)(void *ctx, struct buf *out);
 };

@@ -33,7 +33,7 @@ static int on_head(void *ctx, const struct fetch_head *head)
 	headers_done(&c->fields);
 	c->fields = fields;
 	c->status = status;
-	c->content_length = c->filter.piece ? -1 : head->content_length;
+	c->content_length = c->filter.piece && !c->filter.keeps_pieces ? -1 : head->content_length;
 	c->has_head = r == 0;
 	lock_drop(&c->lock);
 	wake(c);

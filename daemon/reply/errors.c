@@ -42,7 +42,7 @@ static const struct error_row error_rows[] = {
 	  "ends; a token of one's own has a limit of its own (HF_TOKEN)" },
 	{ -EACCES, 503, true,
 	  "upstream cannot be reached, and this repository is not in this cache, or this token has not "
-	  "proved lately that it may read it (offline.access)" },
+	  "proved lately that it may read it (offline.access); see /-/status of this cache" },
 	{ -ENODATA, 504, true, "not in this cache, and upstream cannot be asked" },
 	{ -ENOSPC, 507, false,
 	  "no room in the cache (storage.max-size) or on its disk; the administrator must free some" },
@@ -168,6 +168,12 @@ void reply_upstream_error(struct reply *r, enum endpoint_class class, const stru
 	struct str code = headers_get(&answer->last, STR("X-Error-Code"));
 	struct str message = headers_get(&answer->last, STR("X-Error-Message"));
 
+	if (answer->status < 400) {
+		reply_refuse(r, class, 502,
+			     "upstream sent a redirect or an answer that leads nowhere; try again");
+		r->cache_status = "fwd=miss";
+		return;
+	}
 	reply_copy_allowed(&r->headers, &answer->last);
 	/* a HEAD was asked: its answer has no words for a GET but those in the message */
 	if (buf_str(&answer->body).len == 0 && message.len)

@@ -2,7 +2,7 @@
 /*
  * reply - setters, and the fields that every answer carries or may pass on.
  */
-#include "reply/reply.h"
+#include "reply/errors.h"
 
 #include <assert.h>
 #include "common/alloc.h"
@@ -19,6 +19,7 @@ static void drop_body(struct reply *r)
 	r->blob = r->blob ? blob_unref(r->blob) : NULL;
 	reader_free(TAKE_PTR(r->reader));
 	relay_free(TAKE_PTR(r->relay));
+	ear_free(TAKE_PTR(r->ear));
 	r->kind = REPLY_EMPTY;
 	r->offset = r->length = 0;
 	r->head_length = -1;
@@ -86,14 +87,38 @@ void reply_reader(struct reply *r, int status, struct request *from, uint64_t of
 	r->length = length;
 }
 
+/* Clients take a 3xx without Location for a defect of their own (R14). Whoever passes one on has set it by now. */
+static bool is_lost_redirect(int status, const struct headers *headers)
+{
+	return status >= 300 && status < 400 && status != 304 && !headers_get(headers, STR("Location")).ptr;
+}
+
 void reply_relay(struct reply *r, struct request *from, int status, const struct headers *upstream,
 		 int64_t content_length)
 {
 	drop_body(r);
+	if (is_lost_redirect(status, &r->headers)) {
+		reply_refuse(r, ENDPOINT_API, 502, "upstream sent a redirect that leads nowhere; try again");
+		return;
+	}
 	r->status = status;
 	reply_copy_allowed(&r->headers, upstream);
+	/* what one token was told is nobody else's, also not for caches between us and the client (hub-protocol 4.3 rule 8) */
+	if (from->subject.token)
+		(void)headers_set(&r->headers, STR("Cache-Control"), STR("private, no-store"));
 	r->kind = REPLY_RELAY;
 	r->relay = TAKE_PTR(from->relay);
+	r->head_length = content_length;
+}
+
+void reply_ear(struct reply *r, struct request *from, int status, const struct headers *upstream,
+	       int64_t content_length)
+{
+	drop_body(r);
+	r->status = status;
+	reply_copy_allowed(&r->headers, upstream);
+	r->kind = REPLY_EAR;
+	r->ear = TAKE_PTR(from->ear);
 	r->head_length = content_length;
 }
 
@@ -168,12 +193,41 @@ static void set_default(struct reply *r, struct str name, struct str value)
 		(void)headers_add(&r->headers, name, value);
 }
 
+static bool names_field(struct str list, struct str field)
+{
+	struct str word;
+
+	while (list.len) {
+		(void)str_cut(list, ',', &word, &list);
+		if (str_eq_nocase(str_trim(word), field) || str_eq(str_trim(word), STR("*")))
+			return true;
+	}
+	return false;
+}
+
+/* Whatever upstream says: what we answer depends on who asks, and on the page that asks. */
+static void add_to_vary(struct reply *r, struct str field)
+{
+	struct str vary = headers_get(&r->headers, STR("Vary"));
+	SCOPED_BUF value = { 0 };
+
+	buf_init(&value, 4096);
+	if (!vary.ptr || names_field(vary, field))
+		return;
+	buf_append_str(&value, vary);
+	buf_append_str(&value, STR(", "));
+	buf_append_str(&value, field);
+	(void)headers_set(&r->headers, STR("Vary"), buf_error(&value) ? STR("*") : buf_str(&value));
+}
+
 void reply_add_standard(struct reply *r, const struct request *q)
 {
 	set_default(r, STR("X-Content-Type-Options"), STR("nosniff"));
 	set_default(r, STR("Content-Security-Policy"), STR("default-src 'none'; sandbox"));
 	set_default(r, STR("Cross-Origin-Resource-Policy"), STR("same-origin"));
 	set_default(r, STR("Vary"), STR("Accept, Authorization, Origin"));
+	add_to_vary(r, STR("Authorization"));
+	add_to_vary(r, STR("Origin"));
 	if (request_header(q, STR("Origin")).ptr) {
 		set_default(r, STR("Access-Control-Allow-Origin"), STR("*"));
 		set_default(r, STR("Access-Control-Expose-Headers"),

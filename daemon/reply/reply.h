@@ -16,6 +16,7 @@ enum reply_body {
 	REPLY_BLOB,   /* a range of a finished blob */
 	REPLY_READER, /* a range of a growing one: the request's reader, which the reply takes over */
 	REPLY_RELAY,  /* streamed: the request's relay, which the reply takes over */
+	REPLY_EAR,    /* streamed: the request's ear, which the reply takes over */
 	REPLY_ABORT,  /* no answer at all: close the connection (hub-protocol 2.9, B16) */
 };
 
@@ -27,6 +28,7 @@ struct reply {
 	struct blob *blob;
 	struct reader *reader;
 	struct relay *relay;
+	struct ear *ear;
 	uint64_t offset, length; /* of the body within blob or reader; length of bytes */
 	int64_t head_length; /* Content-Length to tell for HEAD and for relays; -1: what the body has / unknown */
 	bool close;          /* end the connection after it */
@@ -47,6 +49,9 @@ void reply_reader(struct reply *r, int status, struct request *from, uint64_t of
 /* Status, allowed fields (hub-protocol A17, U11) and body of the request's relay, whose head has come. */
 void reply_relay(struct reply *r, struct request *from, int status, const struct headers *upstream,
 		 int64_t content_length);
+/* The same of the request's ear. */
+void reply_ear(struct reply *r, struct request *from, int status, const struct headers *upstream,
+	       int64_t content_length);
 void reply_abort(struct reply *r);
 /* Copies the fields of an upstream answer that may be passed on: an allow list; never Set-Cookie, X-Xet-*,
  * hop-by-hop. */

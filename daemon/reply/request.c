@@ -28,6 +28,8 @@ void request_done(struct request *r)
 	r->ask_count = 0;
 	reader_free(TAKE_PTR(r->reader));
 	relay_free(TAKE_PTR(r->relay));
+	ear_free(TAKE_PTR(r->ear));
+	r->spool = spool_unref(r->spool);
 	headers_done(&r->headers);
 	buf_done(&r->body);
 	subject_done(&r->subject);
@@ -89,4 +91,51 @@ int request_park_relay(struct request *r, bool want_write)
 {
 	assert(r->relay);
 	return relay_wait(r->relay, want_write, &r->waiter) ? -EAGAIN : 0;
+}
+
+int request_park_ear(struct request *r)
+{
+	assert(r->ear);
+	return ear_wait(r->ear, &r->waiter) ? -EAGAIN : 0;
+}
+
+/* Fields that are between us and the client, or ours to set upstream. */
+static bool is_ours(struct str name)
+{
+	static const char *const ours[] = { "Host",
+					    "Authorization",
+					    "Accept-Encoding",
+					    "Cookie",
+					    "Content-Length",
+					    "Expect",
+					    "Origin",
+					    "Referer",
+					    "X-Forwarded-For",
+					    "X-Forwarded-Host",
+					    "X-Forwarded-Proto",
+					    "Forwarded",
+					    "X-Real-IP",
+					    "X-Request-Id" };
+
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		if (str_eq_nocase(name, str_from(ours[i])))
+			return true;
+	return str_starts_with(name, STR("Sec-"));
+}
+
+void request_forward_fields(const struct request *r, struct headers *to)
+{
+	for (size_t i = 0; i < r->headers.count; i++) {
+		struct str name = str_from(r->headers.fields[i].name),
+			   value = str_from(r->headers.fields[i].value);
+
+		if (is_ours(name) || header_is_hop_by_hop(&r->headers, name))
+			continue;
+		/* announcing Xet is ours to refuse (hub-protocol 6.2 rule 4) */
+		if (str_eq_nocase(name, STR("Accept")) &&
+		    str_starts_with(value, STR("application/vnd.xet-fileinfo+json")))
+			value = STR("*/*");
+		(void)headers_add(to, name, value);
+	}
+	(void)headers_set(to, STR("X-Request-Id"), str_from(r->id));
 }

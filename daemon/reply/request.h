@@ -7,12 +7,13 @@
  * So there are
  * no half-done states but the list of asks, the reader and the relay that the request holds for it.
  *
- * Owns      its strings, its asks, its reader, its relay.
+ * Owns      its strings, its asks, its reader, its relay, its ear, its spool.
  * Threads   belongs to one server thread; request_wake() (from the waiter) may come from any.
  */
 #pragma once
 #include "ask/ask.h"
 #include "auth/auth.h"
+#include "cast/cast.h"
 #include "flight/flight.h"
 #include "metrics/metrics.h"
 #include "relay/relay.h"
@@ -20,7 +21,8 @@
 #define REQUEST_ASKS_MAX 8
 #define REQUEST_BODY_MAX (1024 * 1024)
 
-enum request_body { BODY_NONE, BODY_SMALL, BODY_STREAM };
+/* SMALL: gathered in memory, 1 MiB at most. WHOLE: gathered in a spool, of any size. STREAM: handed on as it comes. */
+enum request_body { BODY_NONE, BODY_SMALL, BODY_WHOLE, BODY_STREAM };
 
 struct request {
 	/* the head; strings owned */
@@ -29,17 +31,19 @@ struct request {
 	struct str path, query; /* parts of target */
 	struct headers headers; /* as sent; Authorization stays only in subject */
 	bool is_http10;
-	bool is_head; /* HEAD: handlers may treat it like GET; server/ drops the body */
-	char *host;   /* the Host the client used, for absolute URLs ("server:8090") */
-	char *base;   /* "http://server:8090": server.public-url if set, else from Host */
-	char *client; /* address without port, for the log */
-	char id[64];  /* X-Request-Id */
+	bool is_head;       /* HEAD: handlers may treat it like GET; server/ drops the body */
+	bool wants_pointer; /* of an LFS file only what git holds, which needs none of its bytes: raw's own */
+	char *host;         /* the Host the client used, for absolute URLs ("server:8090") */
+	char *base;         /* "http://server:8090": server.public-url if set, else from Host */
+	char *client;       /* address without port, for the log */
+	char id[64];        /* X-Request-Id */
 	struct subject subject;
 	bool has_valid_subject; /* false: the Authorization field was malformed */
 
 	/* the body */
 	enum request_body body_kind; /* set from the route */
 	struct buf body;             /* BODY_SMALL: complete before the handler is called */
+	struct spool *spool;         /* BODY_WHOLE: likewise; NULL before */
 	int64_t body_bytes;          /* Content-Length; -1 chunked; 0 none */
 
 	/* what the handler holds while it waits */
@@ -47,6 +51,7 @@ struct request {
 	unsigned ask_count;
 	struct reader *reader;
 	struct relay *relay;
+	struct ear *ear;
 	struct waiter waiter; /* wake = the server's */
 	uint64_t began_mono_ms, began_mono_us;
 
@@ -63,6 +68,8 @@ struct request {
 
 /* The value of a request field; ptr NULL if absent. */
 struct str request_header(const struct request *r, struct str name);
+/* The client's fields that a passed-on request carries: not what is between us and the client, nor the token. */
+void request_forward_fields(const struct request *r, struct headers *to);
 /*
  * Asks once per request and key. Returns 0 with *ret_answer (borrowed for the request's life) when it is
  * done, also when
@@ -74,5 +81,6 @@ int request_ask(struct request *r, struct asks *asks, struct str key, const stru
 /* Parks until the reader / relay has news. Returns -EAGAIN, or 0 when there is news already: look again. */
 int request_park_reader(struct request *r, uint64_t offset);
 int request_park_relay(struct request *r, bool want_write);
+int request_park_ear(struct request *r);
 void request_init(struct request *r, void (*wake)(struct waiter *));
 void request_done(struct request *r);

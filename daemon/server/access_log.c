@@ -17,6 +17,7 @@ static enum source source_of(const struct exchange *x)
 	case REPLY_READER:
 		return SOURCE_FILL;
 	case REPLY_RELAY:
+	case REPLY_EAR:
 		return SOURCE_UPSTREAM;
 	default:
 		break;

@@ -23,7 +23,19 @@
 
 #include "common/banned.h"
 
-static void format_peer(const struct sockaddr_storage *from, char ret_text[CONN_PEER_MAX])
+/* Of a socket file the kernel knows who has opened it. */
+static void format_user(int fd, char ret_text[CONN_PEER_MAX])
+{
+	struct ucred user;
+	socklen_t len = sizeof(user);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &len) == 0 && len == sizeof(user))
+		(void)snprintf(ret_text, CONN_PEER_MAX, "unix:%u", (unsigned)user.uid);
+	else
+		(void)snprintf(ret_text, CONN_PEER_MAX, "unix");
+}
+
+static void format_peer(int fd, const struct sockaddr_storage *from, char ret_text[CONN_PEER_MAX])
 {
 	const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
@@ -36,7 +48,7 @@ static void format_peer(const struct sockaddr_storage *from, char ret_text[CONN_
 	else if (from->ss_family == AF_INET6)
 		text = inet_ntop(AF_INET6, &v6->sin6_addr, ret_text, CONN_PEER_MAX);
 	if (!text)
-		(void)snprintf(ret_text, CONN_PEER_MAX, "unix");
+		format_user(fd, ret_text);
 }
 
 struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *from)
@@ -49,7 +61,7 @@ struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *fro
 	list_init(&c->node);
 	list_init(&c->head_node);
 	head_check_init(&c->check);
-	format_peer(from, c->peer);
+	format_peer(fd, from, c->peer);
 	c->is_checked = wire_add_conn(c);
 	return c;
 }

@@ -140,10 +140,24 @@ static int refuse(struct exchange *x, int status, const char *sentence)
 	return 1;
 }
 
+static int refuse_subject(struct exchange *x, int error)
+{
+	if (error == -EPERM)
+		return refuse(x, 403,
+			      "This server takes no tokens in the clear (server.strict). Use its https address.\n");
+	if (error != -EBUSY)
+		return refuse(x, 400, "The Authorization field is malformed, repeated or too long.\n");
+	(void)headers_set(&x->reply.headers, STR("Retry-After"), STR("60"));
+	return refuse(x, 429,
+		      "Too many invalid tokens came from this address; tokens that are not known here are refused "
+		      "for a minute.\n");
+}
+
 int glue_read_head(struct exchange *x, const char *method, const char *version)
 {
 	struct server *s = x->conn->loop->server;
 	struct request *q = &x->request;
+	int error;
 
 	q->method = xstrdup(method);
 	q->is_head = strcmp(method, "HEAD") == 0;
@@ -153,7 +167,8 @@ int glue_read_head(struct exchange *x, const char *method, const char *version)
 	read_body_size(q);
 	name_request(x);
 	name_base(x);
-	q->has_valid_subject = auth_subject(s->auth, &q->headers, &q->subject) == 0;
+	error = auth_subject(s->auth, &q->headers, str_from(q->client), &q->subject);
+	q->has_valid_subject = error == 0;
 	take_away_authorization(&q->headers);
 	if (!host_is_served(x)) {
 		metrics_add(s->metrics, METRIC_HTTP_REJECTED, REJECTED_HOST, 0, 0, 1);
@@ -162,7 +177,11 @@ int glue_read_head(struct exchange *x, const char *method, const char *version)
 			      "(server.public-url, "
 			      "server.hosts).\n");
 	}
-	if (!q->has_valid_subject)
-		return refuse(x, 400, "The Authorization field is malformed, repeated or too long.\n");
-	return 0;
+	if (error == 0)
+		return 0;
+	(void)refuse_subject(x, error);
+	/* a page that sent its own token may read what is wrong with it */
+	if (!str_starts_with(q->path, STR("/-/")))
+		reply_add_standard(&x->reply, q);
+	return 1;
 }

@@ -32,6 +32,8 @@
 /* A client that reads slower than this over a whole minute is let go (P14). */
 #define CONN_RATE_MIN_BYTES_S 4096u
 #define CONN_RATE_WINDOW_MS 60000u
+/* Of a body that is gathered, how much stays in memory. */
+#define SPOOL_MEMORY ((size_t)256 * 1024)
 
 /* Label indices of the metrics' closed sets. */
 enum rejected { REJECTED_HEAD, REJECTED_TIMEOUT, REJECTED_LIMIT, REJECTED_HOST };
@@ -55,6 +57,8 @@ struct server {
 	unsigned connections_max;
 	struct listener *listeners; /* owned */
 	unsigned listener_count;
+	char *spool_folder; /* owned */
+	uint64_t spool_max;
 	char **unix_paths; /* owned, NULL ends: removed at the end */
 	char address[160];
 	struct loop *loops; /* owned */

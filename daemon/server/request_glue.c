@@ -96,13 +96,19 @@ static bool has_body(const struct request *q)
 	return q->body_bytes != 0;
 }
 
+static bool expects_word(const struct request *q)
+{
+	return request_header(q, STR("Expect")).ptr;
+}
+
 /* The handler opens its relay before the first byte of the body is read. */
 static enum MHD_Result open_stream(struct exchange *x)
 {
 	x->phase = PHASE_OPENING;
 	if (call_handler(x) == 0)
 		return response_queue(x);
-	if (!x->request.relay) {
+	/* the library now tells the client to go on (100-continue): not before upstream wants the body */
+	if (!x->request.relay || (expects_word(&x->request) && !relay_wants_body(x->request.relay))) {
 		park_commit(x);
 		return MHD_YES;
 	}
@@ -169,11 +175,38 @@ static enum MHD_Result collect_body(struct exchange *x, const char *bytes, size_
 	return MHD_YES;
 }
 
+static enum MHD_Result spool_body(struct exchange *x, const char *bytes, size_t *len)
+{
+	static const struct wire_refusal too_large = {
+		413, "Content Too Large", "The request body is larger than inference.max-request.",
+		"body-size", REJECTED_LIMIT
+	};
+	static const struct wire_refusal no_room = {
+		507, "Insufficient Storage", "There is no room on this server for the request's body.",
+		"body-room", REJECTED_LIMIT
+	};
+	const struct server *s = x->conn->loop->server;
+	struct request *q = &x->request;
+	int r;
+
+	if (!q->spool)
+		q->spool = spool_new(s->spool_folder, SPOOL_MEMORY, s->spool_max);
+	r = spool_append(q->spool, bytes, *len);
+	if (r < 0) {
+		refuse_conn(x->conn, r == -E2BIG ? &too_large : &no_room);
+		return MHD_NO;
+	}
+	*len = 0;
+	return MHD_YES;
+}
+
 static enum MHD_Result take_body(struct exchange *x, const char *bytes, size_t *len)
 {
 	switch (x->is_body_refused ? BODY_NONE : x->request.body_kind) {
 	case BODY_SMALL:
 		return collect_body(x, bytes, len);
+	case BODY_WHOLE:
+		return spool_body(x, bytes, len);
 	case BODY_STREAM:
 		return stream_body(x, bytes, len);
 	case BODY_NONE:
@@ -186,6 +219,11 @@ static enum MHD_Result take_body(struct exchange *x, const char *bytes, size_t *
 static void end_body(struct exchange *x)
 {
 	x->phase = PHASE_WHOLE;
+	if (x->request.body_kind == BODY_WHOLE) {
+		if (!x->request.spool)
+			x->request.spool = spool_new(x->conn->loop->server->spool_folder, 0, 0);
+		(void)spool_end(x->request.spool);
+	}
 	if (x->request.body_kind == BODY_STREAM && x->request.relay)
 		relay_write_end(x->request.relay);
 }

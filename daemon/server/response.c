@@ -5,7 +5,7 @@
  *   EMPTY, BYTES  from memory: head and body leave in one call
  *   BLOB          a duplicate of the blob's descriptor, sent by sendfile (wire.c widens it)
  *   READER        the same over a growing file (wire.c parks)
- *   RELAY         read from the relay piece by piece
+ *   RELAY, EAR    read piece by piece
  *   ABORT         no response: the connection ends
  *
  * Promises  (1) HEAD says what GET would, and opens no file.
@@ -30,7 +30,7 @@ static ssize_t read_never(void *cls, uint64_t position, char *bytes, size_t len_
 	return MHD_CONTENT_READER_END_WITH_ERROR; /* for answers without a body: only the size is told */
 }
 
-static ssize_t end_relay(struct exchange *x, uint64_t position, ssize_t r)
+static ssize_t end_stream(struct exchange *x, uint64_t position, ssize_t r)
 {
 	if (r == 0 && (x->reply.head_length < 0 || position == (uint64_t)x->reply.head_length))
 		return MHD_CONTENT_READER_END_OF_STREAM;
@@ -38,21 +38,31 @@ static ssize_t end_relay(struct exchange *x, uint64_t position, ssize_t r)
 	return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
-static ssize_t read_relay(void *cls, uint64_t position, char *bytes, size_t len_max)
+static ssize_t read_piece(struct reply *p, void *bytes, size_t len_max)
+{
+	return p->kind == REPLY_EAR ? ear_read(p->ear, bytes, len_max) : relay_read(p->relay, bytes, len_max);
+}
+
+static bool wait_for_piece(struct reply *p, struct waiter *w)
+{
+	return p->kind == REPLY_EAR ? ear_wait(p->ear, w) : relay_wait(p->relay, false, w);
+}
+
+static ssize_t read_stream(void *cls, uint64_t position, char *bytes, size_t len_max)
 {
 	struct exchange *x = cls;
 
 	for (;;) {
-		ssize_t n = x->conn->is_closing ? -ECANCELED : relay_read(x->reply.relay, bytes, len_max);
+		ssize_t n = x->conn->is_closing ? -ECANCELED : read_piece(&x->reply, bytes, len_max);
 
 		if (n > 0) {
 			x->sent += (uint64_t)n;
 			return n;
 		}
 		if (n != -EAGAIN)
-			return end_relay(x, position, n);
+			return end_stream(x, position, n);
 		park_prepare(x);
-		if (relay_wait(x->reply.relay, false, &x->request.waiter)) {
+		if (wait_for_piece(&x->reply, &x->request.waiter)) {
 			park_commit(x);
 			return 0;
 		}
@@ -101,7 +111,7 @@ static uint64_t told_length(const struct reply *p)
 {
 	if (p->head_length >= 0)
 		return (uint64_t)p->head_length;
-	return p->kind == REPLY_RELAY ? MHD_SIZE_UNKNOWN : p->length;
+	return p->kind == REPLY_RELAY || p->kind == REPLY_EAR ? MHD_SIZE_UNKNOWN : p->length;
 }
 
 static struct MHD_Response *make_response(struct exchange *x)
@@ -118,7 +128,8 @@ static struct MHD_Response *make_response(struct exchange *x)
 	case REPLY_READER:
 		return from_file(x, reader_fd(p->reader));
 	case REPLY_RELAY:
-		return MHD_create_response_from_callback(told_length(p), RELAY_PIECE, read_relay, x, NULL);
+	case REPLY_EAR:
+		return MHD_create_response_from_callback(told_length(p), RELAY_PIECE, read_stream, x, NULL);
 	case REPLY_EMPTY:
 	case REPLY_ABORT:
 		break;

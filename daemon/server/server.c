@@ -99,6 +99,8 @@ static struct server *new_server(const struct server_opts *opts)
 	s->head_timeout_ms = opts->head_timeout_ms ? opts->head_timeout_ms : DEFAULT_HEAD_TIMEOUT_MS;
 	s->idle_timeout_ms = opts->idle_timeout_ms ? opts->idle_timeout_ms : DEFAULT_IDLE_TIMEOUT_MS;
 	s->connections_max = connections_allowed(opts);
+	s->spool_folder = xstrdup(opts->spool_folder ? opts->spool_folder : "/tmp");
+	s->spool_max = opts->spool_max ? opts->spool_max : UINT64_MAX;
 	s->loop_count = loops_wanted(opts);
 	s->empty_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return s;
@@ -200,6 +202,7 @@ void server_free(struct server *s)
 		free(*host);
 	free(s->hosts);
 	free(s->public_url);
+	free(s->spool_folder);
 	free(s);
 }
 

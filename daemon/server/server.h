@@ -31,6 +31,8 @@ struct server_opts {
 	uint64_t idle_timeout_ms; /* keep-alive; 0: 75 s */
 	const char *public_url;   /* or NULL */
 	const char *const *hosts; /* accepted Host values besides public_url; NULL: any */
+	const char *spool_folder; /* for bodies that are gathered; NULL: /tmp */
+	uint64_t spool_max;       /* the longest of them, bytes; 0: no limit */
 	struct router *router;
 	struct auth *auth;
 	struct metrics *metrics;

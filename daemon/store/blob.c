@@ -366,6 +366,18 @@ struct bytes *blob_bytes(struct blob *b)
 	return b->bytes;          /* set once, and we hold a reference */
 }
 
+int blob_read(struct blob *blob, uint64_t offset, char *to, size_t len)
+{
+	struct bytes *memory = blob_bytes(blob);
+
+	if (offset > blob_size(blob) || len > blob_size(blob) - offset)
+		return -EBADMSG;
+	if (!memory)
+		return fs_pread_all(blob_fd(blob), to, len, offset);
+	memcpy(to, bytes_str(memory).ptr + offset, len);
+	return 0;
+}
+
 bool store_blob_is_open(struct store *s, const struct digest *sha256)
 {
 	struct blob *b;

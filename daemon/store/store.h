@@ -80,6 +80,8 @@ int blob_fd(const struct blob *b);
  * only, or -EIO. */
 struct bytes *blob_bytes(struct blob *b);
 #define STORE_SMALL_MAX 65536
+/* Exactly these bytes. Returns 0; -EBADMSG beyond the end; -EIO. */
+int blob_read(struct blob *blob, uint64_t offset, char *to, size_t len);
 DEFINE_SCOPE(struct blob *, blob_unref);
 
 /*

@@ -46,6 +46,23 @@ def plates():
             yield f"{path}:2: expected a comment that says what it proves"
 
 
+BUF = re.compile(r"^\s*SCOPED_BUF ([^;=]*);", re.M)
+
+
+@rule("a SCOPED_BUF is initialised before anything returns: its end frees whatever stands in it")
+def scoped_bufs():
+    for path in files(".c", under=PROGRAM + ("tests/",)):
+        source = text(path)
+        for function in re.finditer(r"^\{\n(.*?)^\}", source, re.S | re.M):
+            for declared in BUF.finditer(function[1]):
+                rest = function[1][declared.end():]
+                for name in (word.strip() for word in declared[1].split(",")):
+                    first_use = re.search(rf"&{name}\b", rest)
+                    if re.search(r"\breturn\b[^;]*;", rest[:first_use.start()] if first_use else rest):
+                        line = source[:function.start(1) + declared.start()].count("\n") + 2
+                        yield f"{path}:{line}: {name} may be uninitialised at a return"
+
+
 @rule(f"no line of C is wider than {COLUMNS_MAX} columns, no line of comment than {COMMENT_COLUMNS_MAX}")
 def width():
     for path in files(".c", ".h", under=PROGRAM + ("tests/",)):

@@ -253,6 +253,11 @@ ssize_t relay_read(struct relay *r, void *bytes, size_t len_max)
 	return (ssize_t)n;
 }
 
+bool relay_wants_body(struct relay *r)
+{
+	return true;
+}
+
 ssize_t relay_write(struct relay *r, const void *bytes, size_t len)
 {
 	SCOPED_LOCK(&r->lock);
@@ -297,7 +302,8 @@ bool relay_wait(struct relay *r, bool want_write, struct waiter *w)
 
 /* --- subjects and asks --- */
 
-int auth_subject(struct auth *a, const struct headers *request, struct subject *ret_subject)
+int auth_subject(struct auth *a, const struct headers *request, struct str client,
+		 struct subject *ret_subject)
 {
 	struct str value = headers_get(request, STR("Authorization"));
 

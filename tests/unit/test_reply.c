@@ -194,6 +194,29 @@ static void browsers_may_read_only_when_they_said_their_origin(void **state)
 	request_done(&q);
 }
 
+static void vary_always_names_who_asks(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "Origin, Accept", "Origin, Accept, Authorization" },
+		{ "User-Agent", "User-Agent, Authorization, Origin" },
+		{ "authorization , origin", "authorization , origin" },
+		{ "*", "*" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct request q;
+		struct reply r;
+
+		request_init(&q, never_wake);
+		reply_init(&r);
+		headers_add(&r.headers, STR("Vary"), str_from(cases[i][0]));
+		reply_add_standard(&r, &q);
+		assert_field(&r, "Vary", cases[i][1]);
+		reply_done(&r);
+		request_done(&q);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +227,7 @@ int main(void)
 		cmocka_unit_test(passes_on_only_what_is_allowed),
 		cmocka_unit_test(upstream_errors_keep_their_words_and_lose_validators),
 		cmocka_unit_test(browsers_may_read_only_when_they_said_their_origin),
+		cmocka_unit_test(vary_always_names_who_asks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * infer - inference calls: forwarded, heard by all who ask the same, kept, and given again.
+ *
+ * Owns      nothing but its rules. Answers are blobs of the store and documents of the index: one line of JSON about the
+ *           answer, then its bytes as they came.
+ * Never     calls libmicrohttpd, curl or SQLite; gives one token's answer to another, unless the answer's model is proven
+ *           public and the rules say so; keeps what is an error in any dress, or is not whole.
+ * Threads   handlers run on server threads, again from the top after each wait (reply/request.h).
+ */
+#pragma once
+#include "cast/cast.h"
+#include "dialect/dialect.h"
+#include "reply/errors.h"
+#include "reply/reply.h"
+
+struct infer;
+
+struct infer_opts {
+	struct auth *auth;
+	struct casts *casts;
+	struct fetch *fetch;
+	struct store *store;
+	struct index *index;
+	struct metrics *metrics;
+	const struct clock *clock;
+	/* A stored blob turned out bad. */
+	void (*on_corrupt)(void *ctx, const struct digest *sha256);
+	void *ctx;
+};
+struct infer *infer_new(const struct infer_opts *opts);
+void infer_free(struct infer *i);
+
+struct infer_rules {
+	enum infer_mode mode;
+	bool is_shared;          /* answers of public models are everybody's */
+	bool finish_alone;       /* a call that nobody waits for any more is finished and kept */
+	uint64_t answer_max;     /* bytes of one answer that may be kept */
+	uint64_t wait_budget_ms; /* how long a model that is loading is waited for */
+};
+/* Must be called before the first request, and may be again at any time. */
+void infer_set_rules(struct infer *i, const struct infer_rules *rules);
+
+/* Is this what an inference client asks: POST to a known path or host? The router asks before it looks at its own table. */
+bool infer_is_call(const struct request *q);
+/* All: 0 with a reply, or -EAGAIN parked. The request's body is whole. */
+int infer_call(struct infer *i, struct request *q, struct reply *r);
+/* GET /v1/models and /v1/models/{id}. */
+int infer_models(struct infer *i, struct request *q, struct reply *r);

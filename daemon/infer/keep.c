@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * infer/keep - an answer that comes: is it one, and if it is, it is kept (inference-protocol 3.6).
+ *
+ * The bytes pass unchanged; the filter only watches. A stream is over with its terminator: what it is kept for need not wait for
+ * the connection's end.
+ * Threads   the filter: fetch; keeping_ended(): a work thread, afterwards.
+ */
+#include "infer/priv.h"
+
+#include <errno.h>
+#include "common/alloc.h"
+
+/* Of one event; a longer one is no answer to keep. */
+#define EVENT_MAX ((size_t)8 << 20)
+
+struct keeping *keeping_new(struct infer *i, const struct digest *key, enum dialect d, enum repeat repeat,
+			    struct str model)
+{
+	struct keeping *k = xcalloc(1, sizeof(*k));
+
+	k->infer = i;
+	k->key = *key;
+	k->dialect = d;
+	k->repeat = repeat;
+	k->watch.dialect = d;
+	k->model = str_dup(model);
+	buf_init(&k->rest, EVENT_MAX);
+	return k;
+}
+
+void keeping_free(void *p)
+{
+	struct keeping *k = p;
+
+	if (!k)
+		return;
+	buf_done(&k->rest);
+	free(k->model);
+	free(k);
+}
+
+static bool is_type(const struct headers *fields, struct str prefix)
+{
+	struct str type = headers_get(fields, STR("Content-Type"));
+
+	return type.len >= prefix.len && str_eq_nocase((struct str){ type.ptr, prefix.len }, prefix);
+}
+
+static int on_head(void *ctx, int *status, struct headers *fields)
+{
+	struct keeping *k = ctx;
+
+	k->status = *status;
+	k->is_stream = is_type(fields, STR("text/event-stream"));
+	return 0;
+}
+
+/* Events that are complete by now. */
+static void watch(struct keeping *k, struct str piece)
+{
+	struct str text;
+	struct sse_event e;
+	SCOPED_BUF scratch;
+
+	buf_init(&scratch, EVENT_MAX);
+	if (buf_append_str(&k->rest, piece) < 0) {
+		k->watch.saw_error = true;
+		return;
+	}
+	text = buf_str(&k->rest);
+	while (sse_next(&text, &scratch, &e) == 1)
+		stream_watch_event(&k->watch, &e);
+	if (text.len != k->rest.len) {
+		memmove(k->rest.bytes, text.ptr, text.len);
+		k->rest.len = text.len;
+	}
+}
+
+static int on_piece(void *ctx, struct str piece, struct buf *out)
+{
+	struct keeping *k = ctx;
+
+	if (buf_append_str(out, piece) < 0)
+		return -E2BIG;
+	if (!k->is_stream || k->status != 200 || buf_error(&k->rest))
+		return 0;
+	watch(k, piece);
+	return k->watch.saw_end && k->rest.len == 0 ? 1 : 0;
+}
+
+/* A stream without its terminator was cut, however cleanly its connection ended: clients would not notice. */
+static int on_end(void *ctx, struct buf *out)
+{
+	struct keeping *k = ctx;
+
+	if (k->is_stream && k->status == 200 && k->dialect != DIALECT_OTHER && k->watch.events &&
+	    !k->watch.saw_error && !stream_is_whole(&k->watch))
+		return -ECONNRESET;
+	return 0;
+}
+
+const struct cast_filter keeping_filter = {
+	.head = on_head, .piece = on_piece, .keeps_pieces = true, .end = on_end
+};
+
+static bool is_json(const struct headers *fields)
+{
+	return is_type(fields, STR("application/json")) || is_type(fields, STR("application/problem+json"));
+}
+
+/* Non-stream answers may say that they are not to be kept; streams always say no-cache, and do not mean it. */
+static bool forbids_keeping(const struct headers *fields)
+{
+	struct str list = headers_get(fields, STR("Cache-Control")), word;
+
+	while (list.len) {
+		(void)str_cut(list, ',', &word, &list);
+		if (str_eq_nocase(str_trim(word), STR("no-store")) ||
+		    str_eq_nocase(str_trim(word), STR("private")))
+			return true;
+	}
+	return false;
+}
+
+static bool is_worth_keeping(const struct keeping *k, const struct cast_answer *a)
+{
+	if (a->status != 200 || !a->body.len || headers_get(a->fields, STR("Content-Encoding")).len)
+		return false;
+	if (k->is_stream)
+		return stream_is_whole(&k->watch);
+	if (forbids_keeping(a->fields))
+		return false;
+	return !is_json(a->fields) || whole_is_answer(k->dialect, a->body);
+}
+
+static char *field_of(const struct headers *fields, struct str name)
+{
+	struct str value = headers_get(fields, name);
+
+	return value.len ? str_dup(value) : NULL;
+}
+
+static void learn(struct keeping *k, const struct record *record, struct bytes *bytes)
+{
+	SCOPED_BUF name;
+	char hex[2 * SHA256_BYTES + 1];
+	struct blob_meta meta;
+	struct doc doc = { .fetched_at = record->made_at, .content_type = record->type };
+	int r = store_put_bytes(k->infer->opts.store, bytes, &meta);
+
+	format_hex(k->key.bytes, SHA256_BYTES, hex);
+	buf_init(&name, 128);
+	buf_appendf(&name, "m:%s", hex);
+	if (r < 0) {
+		log_warning("infer", "an answer could not be kept", LOG_STR("model", str_from(k->model)),
+			    LOG_ERR("error", r), LOG_END);
+		return;
+	}
+	doc.body = meta.sha256;
+	doc.body_size = meta.size;
+	index_learn(k->infer->opts.index, &(struct fact){ .kind = FACT_DOC,
+							  .repo = STR(INFER_REPO),
+							  .path = buf_str(&name),
+							  .at = record->made_at,
+							  .doc = &doc });
+}
+
+void keeping_ended(void *ctx, const struct cast_answer *a)
+{
+	struct keeping *k = ctx;
+	struct record record = { .form = k->is_stream         ? FORM_STREAM
+					 : is_json(a->fields) ? FORM_WHOLE
+							      : FORM_RAW,
+				 .dialect = k->dialect,
+				 .repeat = k->repeat,
+				 .made_at = a->asked_at };
+	SCOPED(bytes_unref) struct bytes *bytes = NULL;
+	SCOPED_BUF text;
+	size_t len;
+	char *data;
+
+	buf_init(&text, RECORD_LINE_MAX + a->body.len);
+	if (!is_worth_keeping(k, a))
+		return;
+	record.type = field_of(a->fields, STR("Content-Type"));
+	record.sha = field_of(a->fields, STR("X-Sha"));
+	record.compute_time = field_of(a->fields, STR("X-Compute-Time"));
+	record.request_id = field_of(a->fields, STR("X-Request-Id"));
+	record.model = xstrdup(k->model);
+	record.served_by = xstrdup("upstream");
+	record_write(&record, &text);
+	if (text.len < RECORD_LINE_MAX && buf_append_str(&text, a->body) == 0) {
+		data = buf_take(&text, &len);
+		bytes = bytes_new_take(data, len);
+		learn(k, &record, bytes);
+	}
+	record_done(&record);
+}
