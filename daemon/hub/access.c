@@ -17,6 +17,14 @@ static int why_no_proof(int upstream_error)
 		       : upstream_error; /* fetch's word for a redirect that is not allowed */
 }
 
+/* One question that fails is no outage: its client may have brought that about. */
+static enum upstream_state upstream_of(const struct hub *h, int upstream_error)
+{
+	if (upstream_error == 0)
+		return UPSTREAM_ANSWERS;
+	return fetch_is_down(h->opts.fetch) ? UPSTREAM_GONE : UPSTREAM_FAILED;
+}
+
 enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,
 		   enum endpoint_class class, int upstream_error, struct reply *r)
 {
@@ -28,7 +36,9 @@ enum door hub_door(struct hub *h, struct request *q, struct str repo, enum acces
 			     "malformed Authorization field: one Bearer or Basic token is expected");
 		return DOOR_CLOSED;
 	}
-	verdict = auth_may_read(h->opts.auth, &q->subject, repo, level, upstream_error != 0, &refusal);
+	auth_lend(h->opts.auth, &q->subject, repo);
+	verdict = auth_may_read(h->opts.auth, &q->subject, repo, level, upstream_of(h, upstream_error),
+				&refusal);
 	if (verdict == ACCESS_ALLOW)
 		return DOOR_OPEN;
 	if (verdict == ACCESS_PROBE)

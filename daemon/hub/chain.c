@@ -110,7 +110,7 @@ static int append_items(struct hub *h, const struct digest *page, struct buf *ou
 
 static int join(struct hub *h, const struct chain *c, struct bytes **ret_bytes)
 {
-	SCOPED_BUF text;
+	SCOPED_BUF text = { 0 };
 	size_t len;
 	char *data;
 

@@ -12,76 +12,6 @@
 #include "common/alloc.h"
 #include "common/http/etag.h"
 
-static const char *content_type_of(struct str path)
-{
-	static const struct {
-		const char *suffix, *type;
-	} types[] = {
-		{ ".json", "application/json" },
-		{ ".txt", "text/plain; charset=utf-8" },
-		{ ".md", "text/plain; charset=utf-8" },
-		{ ".html", "text/html; charset=utf-8" },
-		{ ".css", "text/css; charset=utf-8" },
-		{ ".js", "text/javascript; charset=utf-8" },
-		{ ".png", "image/png" },
-		{ ".jpg", "image/jpeg" },
-		{ ".svg", "image/svg+xml" },
-	};
-
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-		if (str_ends_with(path, str_from(types[i].suffix)))
-			return types[i].type;
-	return "application/octet-stream";
-}
-
-static void set_disposition(struct reply *r, struct str path)
-{
-	SCOPED_BUF value, encoded;
-	struct str name = path;
-
-	for (size_t i = path.len; i-- > 0;)
-		if (path.ptr[i] == '/') {
-			name = str_from_range(path.ptr + i + 1, path.ptr + path.len);
-			break;
-		}
-	buf_init(&value, 8192);
-	buf_init(&encoded, 4096);
-	uri_encode(name, NULL, &encoded);
-	buf_appendf(&value, "inline; filename*=UTF-8''%.*s; filename=\"", STR_ARGS(buf_str(&encoded)));
-	for (size_t i = 0; i < name.len; i++) {
-		unsigned char c = (unsigned char)name.ptr[i];
-
-		buf_append_char(&value, c < ' ' || c >= 0x7f || c == '"' || c == '\\' ? '?' : (char)c);
-	}
-	buf_append_str(&value, STR("\";"));
-	if (!buf_error(&value))
-		(void)headers_set(&r->headers, STR("Content-Disposition"), buf_str(&value));
-}
-
-static void set_file_fields(const struct hub_file *file, const struct request *q, struct reply *r)
-{
-	char hex[CONTENT_HEX_MAX];
-
-	content_id_hex(&file->content, hex);
-	(void)headers_set(&r->headers, STR("Content-Type"), str_from(content_type_of(file->path)));
-	(void)headers_addf(&r->headers, "ETag", "\"%s\"", hex);
-	(void)headers_addf(&r->headers, "X-Repo-Commit", "%s", file->commit);
-	if (file->content.kind == CONTENT_LFS) {
-		(void)headers_addf(&r->headers, "X-Linked-Etag", "\"%s\"", hex);
-		(void)headers_addf(&r->headers, "X-Linked-Size", "%llu",
-				   (unsigned long long)file->content.size);
-	}
-	(void)headers_addf(&r->headers, "Accept-Ranges", "bytes");
-	set_disposition(r, file->path);
-	(void)headers_addf(&r->headers, "Cache-Control", "%s",
-			   !file->is_public      ? "private, no-cache"
-			   : file->is_branch_url ? "no-cache"
-						 : "public, max-age=31536000, immutable");
-	if (file->was_stale)
-		(void)headers_addf(&r->headers, "X-HF-Warning",
-				   "hfcached; upstream cannot be reached, this is the revision last seen");
-}
-
 static bool is_not_modified(const struct request *q, const struct hub_file *file)
 {
 	struct str list = request_header(q, STR("If-None-Match"));
@@ -126,7 +56,7 @@ static void set_content_range(struct reply *r, const struct hub_file *file, stru
 /* A head without its body: HEAD, 304, 416, an empty file. */
 static int answer_without_body(struct request *q, const struct hub_file *file, int status, struct reply *r)
 {
-	set_file_fields(file, q, r);
+	file_set_fields(file, status, r);
 	r->status = status;
 	r->kind = REPLY_EMPTY;
 	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
@@ -176,7 +106,7 @@ static int fail(struct hub *h, struct request *q, const struct hub_file *file, i
 	}
 	buf_init(&detail, 2048);
 	buf_appendf(&detail, "%.*s of %.*s", STR_ARGS(file->path), STR_ARGS(file->repo));
-	reply_error(r, q, ENDPOINT_FILE, error, buf_str(&detail));
+	reply_error(r, q, file->class, error, buf_str(&detail));
 	return 0;
 }
 
@@ -196,6 +126,8 @@ static int answer_head(struct hub *h, struct request *q, const struct hub_file *
 	int error = is_stored || file->content.size == 0 ? 0 : why_no_bytes(h, q, file);
 	SCOPED_BUF key = { 0 };
 
+	if (q->wants_pointer && file->content.kind == CONTENT_LFS)
+		return answer_without_body(q, file, 200, r);
 	if (error < 0)
 		return fail(h, q, file, error, r);
 	/* also of what is stored: it may be evicted or found damaged before the GET comes */
@@ -208,7 +140,7 @@ static int answer_stored(struct hub *h, struct request *q, const struct hub_file
 			 struct blob *take_blob, int status, struct byte_range range, struct reply *r)
 {
 	reply_blob(r, status, take_blob, range.first, range.end - range.first);
-	set_file_fields(file, q, r);
+	file_set_fields(file, status, r);
 	if (status == 206)
 		set_content_range(r, file, range);
 	if (!q->used_upstream)
@@ -237,6 +169,7 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 		struct headers extra;
 		struct relay_query query = { .method = "GET",
 					     .target = file->target,
+					     .location = file->location,
 					     .headers = &extra,
 					     .token = q->subject.token,
 					     .follow = FETCH_FOLLOW_ALLOWED,
@@ -271,12 +204,18 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 	r->kind = REPLY_RELAY;
 	r->relay = TAKE_PTR(q->relay);
 	r->head_length = content_length;
-	set_file_fields(file, q, r);
+	file_set_fields(file, status, r);
 	if (status == 206)
 		set_content_range(r, file, range);
 	r->cache_status = "fwd=miss";
 	q->result = RESULT_BYPASS;
 	return 0;
+}
+
+/* Clients of a registry ask for all of a blob to learn where its parts are, and go away (hub-protocol 2.7 step 3, B22). */
+static bool may_leave(const struct request *q, const struct hub_file *file)
+{
+	return file->self.len > 0 && !request_header(q, STR("Range")).ptr;
 }
 
 /* Joins the file's flight and waits until its first wanted byte may go out. 0: q->reader is ready; else as
@@ -290,8 +229,10 @@ static int join_flight(struct hub *h, struct request *q, const struct hub_file *
 	if (!q->reader) {
 		SCOPED_BUF label;
 		struct flight_source source = { .target = file->target,
+						.location = file->location,
 						.token = q->subject.token,
-						.commit = str_from(file->commit) };
+						.commit = str_from(file->commit),
+						.may_leave = may_leave(q, file) };
 
 		buf_init(&label, 8192);
 		buf_appendf(&label, "%.*s %.*s", STR_ARGS(file->repo), STR_ARGS(file->path));
@@ -321,7 +262,8 @@ static int upstream_refused(struct hub *h, struct request *q, const struct hub_f
 	/* the token was good for the question and is not for the bytes: upstream changed its mind just now */
 	if (status == 0 || was_promised(h, file))
 		return fail(h, q, file, -EBADMSG, r);
-	reply_refuse(r, ENDPOINT_FILE, status, "upstream refused the file's bytes to this token");
+	auth_refused(h->opts.auth, &q->subject, file->repo);
+	reply_refuse(r, file->class, status, "upstream refused the file's bytes to this token");
 	return 0;
 }
 
@@ -332,7 +274,7 @@ static int answer_missing(struct hub *h, struct request *q, const struct hub_fil
 	switch (joined) {
 	case 0:
 		reply_reader(r, status, q, range.first, range.end - range.first);
-		set_file_fields(file, q, r);
+		file_set_fields(file, status, r);
 		if (status == 206)
 			set_content_range(r, file, range);
 		r->cache_status = q->collapsed ? "fwd=miss; collapsed" : "fwd=miss";

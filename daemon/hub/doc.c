@@ -71,6 +71,16 @@ void doc_set_fields(struct hub *h, struct request *q, const struct doc *doc, boo
 	q->result = q->used_upstream ? RESULT_MISS : is_fresh ? RESULT_HIT : RESULT_STALE_HIT;
 }
 
+void doc_set_privacy(struct hub *h, struct request *q, struct str repo, enum access_level level,
+		     struct reply *r)
+{
+	struct access_facts access = { 0 };
+
+	index_find_access(h->opts.index, repo, q->subject.id, &access);
+	if (access.public_level < (level ? level : ACCESS_META))
+		(void)headers_set(&r->headers, STR("Cache-Control"), STR("private, no-cache"));
+}
+
 /* The stored text says what upstream is called; what we are called depends on who asks. */
 static int serve_edited(struct hub *h, struct request *q, struct blob *blob, struct reply *r)
 {
@@ -123,6 +133,7 @@ static int serve_held(struct hub *h, struct request *q, const struct doc_spec *s
 
 		index_touch_blob(h->opts.index, &doc.body, clock_wall_s(h->opts.clock));
 		doc_set_fields(h, q, &doc, in_time || q->used_upstream, r);
+		doc_set_privacy(h, q, spec->repo, spec->level, r);
 	}
 	doc_done(&doc);
 	return error < 0 ? -ENODATA : 0;
@@ -142,7 +153,7 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 		   const struct doc_spec *spec, const struct answer **ret_answer)
 {
 	struct lesson *l = lesson_new(h, q, route, spec->asks_old_name ? route->repo : spec->repo,
-				      spec->target, ACCESS_META);
+				      spec->target, spec->proves_files ? ACCESS_FILES : ACCESS_META);
 	struct question question = { .method = spec->method,
 				     .target = spec->target,
 				     .token = q->subject.token,
@@ -161,6 +172,8 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 	memcpy(l->commit, spec->commit, COMMIT_TEXT);
 	headers_init(&extra);
 	hub_pass_headers(q, &extra);
+	if (spec->accept.len)
+		(void)headers_set(&extra, STR("Accept"), spec->accept);
 	if (spec->body_type.len)
 		(void)headers_set(&extra, STR("Content-Type"), spec->body_type);
 	question.headers = &extra;
@@ -170,6 +183,7 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 	buf_append_str(&key, route->repo);
 	buf_append_char(&key, ' ');
 	buf_append_str(&key, spec->key);
+	hub_write_mark(h, NULL, spec->repo, &key);
 	r = request_ask(q, h->opts.asks, buf_str(&key), &question, ret_answer);
 	headers_done(&extra);
 	return r;
@@ -179,7 +193,7 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 static void serve_unkept(struct hub *h, struct request *q, const struct doc_spec *spec,
 			 const struct answer *a, struct reply *r)
 {
-	SCOPED(bytes_unref) struct bytes *bytes = document_bytes(buf_str(&a->body));
+	SCOPED(bytes_unref) struct bytes *bytes = document_bytes(h, buf_str(&a->body));
 	SCOPED_FREE char *next = link_next_of(h, headers_get(&a->last, STR("Link"))), *type = doc_type_of(a);
 	SCOPED_BUF edited;
 
@@ -193,15 +207,23 @@ static void serve_unkept(struct hub *h, struct request *q, const struct doc_spec
 	else
 		reply_bytes(r, 200, NULL, bytes);
 	set_type(type, r);
+	doc_set_privacy(h, q, spec->repo, spec->level, r);
 	if (next)
 		link_set_next(r, q, next);
 	r->cache_status = "fwd=miss";
 	q->result = RESULT_BYPASS;
 }
 
+/* A redirect that was not followed leads away from the Hub, or is none. */
+static bool is_redirect(const struct answer *a)
+{
+	return a->error == 0 && a->status >= 300 && a->status < 400;
+}
+
 static bool is_no_help(const struct answer *a)
 {
-	return a->error != 0 || a->status >= 500 || a->status == 429 || a->learned == -EPROTO;
+	return a->error != 0 || a->status >= 500 || a->status == 429 || a->learned == -EPROTO ||
+	       is_redirect(a);
 }
 
 /* What is held, however old; or a pinned document that says the same. */
@@ -235,14 +257,12 @@ static int answer_without_upstream(struct hub *h, struct request *q, const struc
 		return 0;
 	}
 	q->result = RESULT_OFFLINE_MISS;
-	if (a->error == 0 && a->status != 200)
+	if (is_redirect(a) || a->error == -EACCES)
+		reply_error(r, q, spec->class, -EPERM, spec->repo);
+	else if (a->error == 0 && a->status != 200)
 		reply_upstream_error(r, spec->class, a);
 	else
-		reply_error(r, q, spec->class,
-			    a->error == 0         ? -EPROTO
-			    : a->error == -EACCES ? -EPERM
-						  : a->error,
-			    spec->repo);
+		reply_error(r, q, spec->class, a->error ? a->error : -EPROTO, spec->repo);
 	return 0;
 }
 
@@ -289,7 +309,7 @@ static int open_door(struct hub *h, struct request *q, const struct hub_route *r
 	int upstream_error = hub_is_down(h, q) ? -EHOSTUNREACH : 0, error;
 	enum door door = hub_door(h, q, spec->repo, level_of(spec), spec->class, upstream_error, r);
 
-	if (door != DOOR_ASK || level_of(spec) != ACCESS_FILES)
+	if (door != DOOR_ASK || level_of(spec) != ACCESS_FILES || spec->proves_files)
 		return door;
 	error = ask_for_files(h, q, route, spec);
 	if (error == -EAGAIN)
@@ -333,7 +353,9 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 	if (is_no_help(answer))
 		return answer_without_upstream(h, q, spec, answer, r);
 	if (answer->status != 200) {
-		reply_upstream_error(r, spec->class, answer);
+		/* one wording, whether this refusal was heard just now or before (reliability F.2 rule 7) */
+		if (hub_door(h, q, spec->repo, level_of(spec), spec->class, 0, r) != DOOR_CLOSED)
+			reply_upstream_error(r, spec->class, answer);
 		return 0;
 	}
 	/* the name may stand for another repo than before: what is held is given only through its own door */
@@ -341,53 +363,4 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 	    serve_held(h, q, spec, true, false, r) < 0)
 		serve_unkept(h, q, spec, answer, r);
 	return 0;
-}
-
-/* A name that moves: when it was last looked at counts, unless nobody can be asked. */
-static bool find_name(struct hub *h, const struct hub_route *route, struct str repo, bool is_down,
-		      char ret_commit[COMMIT_TEXT])
-{
-	struct freshness_facts facts = { .now = clock_wall_s(h->opts.clock),
-					 .ttl_ms = h->name_ttl_ms,
-					 .upstream_is_down = is_down };
-
-	facts.is_held =
-		index_find_name(h->opts.index, repo, route->revision, ret_commit, &facts.checked_at) == 0;
-	if (facts.is_held)
-		return policy_freshness(&facts) == FRESH_USE;
-	return is_down && index_find_commit(h->opts.index, repo, route->revision, ret_commit) == 0;
-}
-
-int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
-		  char ret_commit[COMMIT_TEXT], struct reply *r)
-{
-	SCOPED_BUF canonical;
-	int error;
-
-	buf_init(&canonical, 0);
-	if (is_commit(route->revision)) {
-		memcpy(ret_commit, route->revision.ptr, COMMIT_HEX);
-		ret_commit[COMMIT_HEX] = 0;
-		return 0;
-	}
-	if (find_name(h, route, repo, fetch_is_down(h->opts.fetch), ret_commit))
-		return 0;
-	error = hub_serve_info(h, q, route, h->name_ttl_ms, STR(""), r);
-	if (error == -EAGAIN)
-		return -EAGAIN;
-	/* the document itself is not wanted, only what it taught; or, when upstream was no help, what was known before.
-	 * Who may see what follows from it, the door decides. */
-	if (r->status != 200 && q->result != RESULT_OFFLINE_MISS)
-		return 1;
-	if (find_name(h, route, hub_canonical(h, route, &canonical), true, ret_commit)) {
-		reply_done(r);
-		reply_init(r);
-		return 0;
-	}
-	if (r->status == 200) {
-		reply_done(r);
-		reply_init(r);
-		reply_error(r, q, ENDPOINT_API, -EPROTO, route->revision);
-	}
-	return 1;
 }

@@ -14,73 +14,38 @@
 #include <errno.h>
 #include "common/alloc.h"
 
-static bool is_write(const struct request *q)
-{
-	struct str method = str_from(q->method);
-
-	return !str_eq(method, STR("GET")) && !str_eq(method, STR("HEAD")) && !str_eq(method, STR("OPTIONS"));
-}
-
-/* Fields that are between us and the client, or ours to set upstream. */
-static bool is_ours(struct str name)
-{
-	static const char *const ours[] = { "Host",
-					    "Authorization",
-					    "Accept-Encoding",
-					    "Cookie",
-					    "Content-Length",
-					    "Expect",
-					    "Origin",
-					    "Referer",
-					    "X-Forwarded-For",
-					    "X-Forwarded-Host",
-					    "X-Forwarded-Proto",
-					    "Forwarded",
-					    "X-Real-IP",
-					    "X-Request-Id" };
-
-	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-		if (str_eq_nocase(name, str_from(ours[i])))
-			return true;
-	return str_starts_with(name, STR("Sec-"));
-}
-
-static void pass_request_fields(const struct request *q, struct headers *to)
-{
-	for (size_t i = 0; i < q->headers.count; i++) {
-		struct str name = str_from(q->headers.fields[i].name),
-			   value = str_from(q->headers.fields[i].value);
-
-		if (is_ours(name) || header_is_hop_by_hop(&q->headers, name))
-			continue;
-		/* announcing Xet is ours to refuse (hub-protocol 6.2 rule 4) */
-		if (str_eq_nocase(name, STR("Accept")) &&
-		    str_starts_with(value, STR("application/vnd.xet-fileinfo+json")))
-			value = STR("*/*");
-		(void)headers_add(to, name, value);
-	}
-	(void)headers_set(to, STR("X-Request-Id"), str_from(q->id));
-}
+/* A body that is here already goes into the relay at once: it is no longer than what that takes. */
+#define BODY_AT_HAND_MAX ((size_t)64 * 1024)
 
 static int start(struct hub *h, struct request *q, enum fetch_origin to)
 {
 	struct headers extra;
-	bool has_body = q->body_kind == BODY_STREAM && q->body_bytes != 0;
+	bool is_at_hand = q->body_kind == BODY_SMALL && q->body.len > 0;
 	struct relay_query query = { .method = q->method,
 				     .origin = to,
 				     .target = str_from(q->target),
 				     .headers = &extra,
 				     .token = q->subject.token,
 				     .follow = is_write(q) ? FETCH_FOLLOW_NONE : FETCH_FOLLOW_OTHERS,
-				     .has_body = has_body,
+				     .has_body = is_at_hand ||
+						 (q->body_kind == BODY_STREAM && q->body_bytes != 0),
+				     .expects_continue = request_header(q, STR("Expect")).ptr,
 				     .body_bytes = q->body_bytes };
 	int r;
 
+	if (is_at_hand)
+		query.body_bytes = q->body_bytes = (int64_t)q->body.len;
+	if (is_at_hand && q->body.len > BODY_AT_HAND_MAX)
+		return -EFBIG;
 	headers_init(&extra);
-	pass_request_fields(q, &extra);
+	request_forward_fields(q, &extra);
 	r = relay_start(h->opts.relays, &query, &q->relay);
 	headers_done(&extra);
 	q->used_upstream = true;
+	if (r == 0 && is_at_hand) {
+		(void)relay_write(q->relay, q->body.bytes, q->body.len); /* all of it, or nobody reads it */
+		relay_write_end(q->relay);
+	}
 	return r;
 }
 
@@ -101,55 +66,120 @@ static void set_links(struct hub *h, const struct request *q, const struct heade
 		(void)headers_set(&r->headers, STR("Location"), buf_str(&value));
 }
 
-static void forget_names(struct hub *h, const struct hub_route *route)
+/* NULL: what is said of any request will do. */
+static const char *said_of_write(int error)
 {
-	SCOPED_BUF canonical = { 0 };
-	struct str repo;
-
-	if (!route || route->repo.len == 0)
-		return;
-	repo = hub_canonical(h, route, &canonical);
-	index_learn(h->opts.index,
-		    &(struct fact){ .kind = FACT_FORGET, .repo = repo, .at = clock_wall_s(h->opts.clock) });
+	switch (error) {
+	case -EHOSTUNREACH:
+		return "a write needs upstream, which cannot be reached; nothing was sent, try again later";
+	case -ETIMEDOUT:
+		return "upstream did not answer in time; it is not known whether this write was carried out, "
+		       "so "
+		       "look before you send it again";
+	case -ECONNRESET:
+		return "upstream broke the connection; it is not known whether this write was carried out, "
+		       "so "
+		       "look before you send it again";
+	default:
+		return NULL;
+	}
 }
 
-int hub_forward_to(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
-		   struct reply *r)
+/* There will be no answer. What was asked for may have been done all the same: a write is never sent again. */
+static int refuse(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
+		  int error, struct reply *r)
 {
-	const struct headers *upstream;
-	int64_t content_length;
-	int error, status;
+	bool was_sent = q->relay != NULL;
+
+	relay_free(TAKE_PTR(q->relay));
+	q->busy_ms = fetch_busy_ms(h->opts.fetch, to, str_from(q->target), q->subject.token);
+	if (was_sent && is_write(q))
+		hub_doubt_written(h, q, route);
+	if (error == -EFBIG)
+		reply_refuse(r, ENDPOINT_API, 413, "the body of this request may have 64 KiB at most");
+	else
+		reply_error(r, q, ENDPOINT_API, error == -EACCES ? -EPERM : error, STR(""));
+	if (is_write(q) && said_of_write(error))
+		reply_refuse(r, ENDPOINT_API, r->status, said_of_write(error));
+	if (!was_sent)
+		q->result = RESULT_OFFLINE_MISS;
+	return 1;
+}
+
+int hub_forward_head(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
+		     struct upstream_head *ret, struct reply *r)
+{
+	int error;
 
 	if (route)
 		hub_note(q, route);
 	if (!q->has_valid_subject) {
 		reply_refuse(r, ENDPOINT_API, 401,
 			     "malformed Authorization field: one Bearer or Basic token is expected");
-		return 0;
+		return 1;
 	}
 	error = q->relay ? 0 : fetch_origin_is_down(h->opts.fetch, to) ? -EHOSTUNREACH : start(h, q, to);
-	if (error < 0) {
-		q->result = RESULT_OFFLINE_MISS;
-		reply_error(r, q, ENDPOINT_API, error, STR(""));
-		return 0;
-	}
-	while ((error = relay_head(q->relay, &status, &upstream, &content_length)) == -EAGAIN)
+	if (error < 0)
+		return refuse(h, q, to, route, error, r);
+	while ((error = relay_head(q->relay, &ret->status, &ret->headers, &ret->content_length)) == -EAGAIN)
 		if (request_park_relay(q, false) == -EAGAIN)
 			return -EAGAIN;
-	if (error < 0) {
-		relay_free(TAKE_PTR(q->relay));
-		q->busy_ms = fetch_busy_ms(h->opts.fetch, to, str_from(q->target), q->subject.token);
-		reply_error(r, q, ENDPOINT_API, error == -EACCES ? -EPERM : error, STR(""));
-		return 0;
+	if (error < 0)
+		return refuse(h, q, to, route, error, r);
+	auth_heard(h->opts.auth, &q->subject, ret->status, ret->headers);
+	return 0;
+}
+
+int hub_forward_gather(struct request *q)
+{
+	char piece[16384];
+
+	for (;;) {
+		ssize_t n = relay_read(q->relay, piece, sizeof(piece));
+
+		if (n == -EAGAIN) {
+			if (request_park_relay(q, false) == -EAGAIN)
+				return -EAGAIN;
+		} else if (n <= 0) {
+			return (int)n;
+		} else if (buf_append(&q->body, piece, (size_t)n) < 0) {
+			return -E2BIG;
+		}
 	}
-	if (q->subject.token && auth_is_bad_token(status, upstream))
-		auth_forget_subject(h->opts.auth, &q->subject);
-	if (is_write(q) && status >= 200 && status < 300)
-		forget_names(h, route);
-	set_links(h, q, upstream, r);
-	reply_relay(r, q, status, upstream, content_length);
+}
+
+static void set_told(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r)
+{
+	set_links(h, q, head->headers, r);
 	r->cache_status = is_write(q) ? "fwd=method" : "fwd=bypass";
 	q->result = RESULT_BYPASS;
+}
+
+void hub_forward_fields(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r)
+{
+	reply_copy_allowed(&r->headers, head->headers);
+	set_told(h, q, head, r);
+}
+
+void hub_forward_stream(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r)
+{
+	set_told(h, q, head, r); /* first: a redirect is passed on only with its address */
+	reply_relay(r, q, head->status, head->headers, head->content_length);
+}
+
+int hub_forward_to(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
+		   struct reply *r)
+{
+	struct upstream_head head;
+	int error = hub_forward_head(h, q, to, route, &head, r);
+
+	if (error != 0)
+		return error < 0 ? error : 0;
+	if (is_write(q) && head.status >= 200 && head.status < 300)
+		hub_forget_written(h, q, route);
+	else if (is_write(q) && head.status >= 500)
+		hub_doubt_written(h, q, route);
+	hub_forward_stream(h, q, &head, r);
 	return 0;
 }
 

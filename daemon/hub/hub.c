@@ -14,6 +14,9 @@ struct hub *hub_new(const struct hub_opts *opts)
 	pins_init(&h->names);
 	pins_init(&h->promises);
 	layouts_init(&h->layouts);
+	hrefs_init(&h->hrefs);
+	pins_init(&h->writes);
+	tunnels_init(&h->tunnels);
 	return h;
 }
 
@@ -30,5 +33,8 @@ void hub_free(struct hub *h)
 	pins_done(&h->names);
 	pins_done(&h->promises);
 	layouts_done(&h->layouts);
+	hrefs_done(&h->hrefs);
+	pins_done(&h->writes);
+	tunnels_done(&h->tunnels);
 	free(h);
 }

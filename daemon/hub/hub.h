@@ -25,6 +25,7 @@ struct hub_opts {
 	struct index *index;
 	struct metrics *metrics;
 	const struct clock *clock;
+	uint64_t xet_above; /* files of more bytes keep what announces Xet; 0: none does */
 	/* A stored blob turned out bad. */
 	void (*on_corrupt)(void *ctx, const struct digest *sha256);
 	void *ctx;
@@ -47,7 +48,20 @@ struct hub_route {
 	struct str path;     /* decoded; of a file or folder in the repo; may be empty */
 };
 
+/*
+ * "feature/x/config.json" behind a route's revision: which part of it names the branch? Parts route's revision and path anew,
+ * at the longest name that the repo is known to have; asks for the repo's refs when the first segment is none.
+ * needs_path: at least one segment is the path's. Returns 0; -EAGAIN parked.
+ */
+int hub_settle_revision(struct hub *h, struct request *q, struct hub_route *route, bool needs_path);
+
 /* All: 0 with a reply, or -EAGAIN parked. */
+/* A file as the table knows it: hub_resolve(), and what hub.xet-above adds. */
+int hub_file(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* A file of a bucket: passed on, Xet and all, never kept. */
+int hub_bucket_file(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* A page of a static Space, opened in a browser. */
+int hub_space(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_resolve_cache(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
@@ -63,6 +77,22 @@ int hub_parquet(struct hub *h, struct request *q, const struct hub_route *route,
 int hub_croissant(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 /* Forwarded; addresses in the small answer become ours. */
 int hub_written(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* /api/repos/move and /api/repos/delete: the repo is named in the body. */
+int hub_repo_moved(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_repo_deleted(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* /-/upload/{ticket}: bytes for the Hub's storage (tunnel.c). */
+int hub_upload(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* Git-LFS (lfs.c): where objects are, one of them, and the rest of info/lfs. */
+int hub_lfs_batch(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_lfs_object(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_lfs_other(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* The registry (oci.c): manifests by tag or digest, blobs by digest, and the rest of /v2/. */
+int hub_manifest(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_registry_blob(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_registry(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* git's own protocol (git.c). */
+int hub_git(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_git_push(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_refs(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_whoami(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);

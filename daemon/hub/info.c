@@ -2,15 +2,16 @@
 /*
  * hub/info - /api/{kind}/{id} and /api/{kind}/{id}/revision/{revision}.
  *
- * Repo information tells three more things: the canonical id, the commit of the revision, and, when nobody
- * in particular asked,
- * whether everybody may read the files.
+ * Repo information tells four more things: the canonical id, the commit of the revision, whether everybody may read the files
+ * (a yes only when nobody in particular asked, a no whoever asked), and whether it is still the repo that it was.
  */
 #include "hub/priv.h"
 
 #include <errno.h>
 #include "common/alloc.h"
 #include "common/json.h"
+
+#define REPO_ID_MAX 256
 
 /* An anonymous answer that says "neither private, gated nor disabled" opens the files to everybody
  * (hub-protocol 4.3 rule 2). */
@@ -20,6 +21,76 @@ static bool says_public(const struct lesson *l, const struct json *json)
 
 	return !l->subject.token && json_is_false(json_get(json, "private")) &&
 	       json_is_false(json_get(json, "gated")) && (!disabled || json_is_false(disabled));
+}
+
+/* What the answer, whoever asked, says that everybody may see at most. */
+static enum access_level open_level(const struct json *json)
+{
+	const struct json *disabled = json_get(json, "disabled"), *gated = json_get(json, "gated");
+
+	if (json_is_true(json_get(json, "private")) || json_is_true(disabled))
+		return ACCESS_NONE;
+	return gated && !json_is_false(gated) ? ACCESS_META : ACCESS_FILES;
+}
+
+/*
+ * The Hub's word to one is good for all when it closes the repo: the public mark must not outlive it, offline least of all. The
+ * mark becomes an old one, so that whoever has no token is asked about again.
+ */
+static void narrow_mark(const struct lesson *l, const struct json *json)
+{
+	enum access_level level = open_level(json);
+	struct access_facts known = { 0 };
+
+	index_find_access(l->hub->opts.index, str_from(l->repo), l->subject.id, &known);
+	if (known.public_level > level)
+		index_learn(l->hub->opts.index, &(struct fact){ .kind = FACT_PUBLIC,
+								.repo = str_from(l->repo),
+								.level = level,
+								.at = 1 });
+}
+
+/* The Hub's own id of the repo in what is held under this key. *out is initialised here; empty: not known. */
+static void held_id(const struct hub *h, struct str repo, struct str key, struct buf *out)
+{
+	SCOPED(json_free) struct json *json = NULL;
+	SCOPED(blob_unref) struct blob *blob = NULL;
+	SCOPED_FREE char *text = NULL;
+	struct doc doc = { 0 };
+
+	buf_init(out, REPO_ID_MAX);
+	if (index_find_doc(h->opts.index, repo, key, &doc) == 0 &&
+	    store_open_blob(h->opts.store, &doc.body, &blob) == 0) {
+		text = xmalloc(blob_size(blob) + 1);
+		if (blob_read(blob, 0, text, blob_size(blob)) == 0 &&
+		    json_parse((struct str){ text, blob_size(blob) }, &json) == 0)
+			buf_append_str(out, json_string(json_get(json, "_id")));
+	}
+	doc_done(&doc);
+}
+
+/*
+ * A repo that was deleted and made anew has another id under the same name: what was proved about the old one is void, also to
+ * those who will not ask for a while (reliability F.2 rule 5).
+ */
+static void end_if_made_anew(const struct lesson *l, const struct json *json)
+{
+	struct str id = json_string(json_get(json, "_id")),
+		   keys[] = { str_from(l->key), STR("m:info//"), STR("m:revision/main/") };
+
+	for (size_t i = 0; id.len && i < sizeof(keys) / sizeof(keys[0]); i++) {
+		SCOPED_BUF held;
+
+		held_id(l->hub, str_from(l->repo), keys[i], &held);
+		if (buf_str(&held).len == 0)
+			continue;
+		if (str_eq(buf_str(&held), id))
+			return;
+		log_warning("hub", "a repo was made anew under an old name: all proofs about it end",
+			    LOG_STR("repo", str_from(l->repo)), LOG_END);
+		auth_forget_repo(l->hub->opts.auth, str_from(l->repo));
+		return;
+	}
 }
 
 /* Nothing is said, or it is a string of the right kind. A repo without a commit may have "sha": null. */
@@ -70,6 +141,8 @@ static int teach_info(struct lesson *l, const struct answer *a, const struct jso
 	learn_name(l->hub, str_from(l->repo), revision.len ? revision : STR("main"), sha, a->asked_at);
 	if (is_commit(sha))
 		memcpy(l->commit, sha.ptr, COMMIT_HEX);
+	end_if_made_anew(l, json);
+	narrow_mark(l, json);
 	if (says_public(l, json))
 		l->proves = ACCESS_FILES;
 	return 0;
@@ -147,6 +220,55 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 	if (spec.is_pinned)
 		memcpy(spec.commit, route->revision.ptr, COMMIT_HEX);
 	return hub_serve_document(h, q, route, &spec, r);
+}
+
+/* A name that moves: when it was last looked at counts, unless nobody can be asked. */
+static bool find_name(struct hub *h, const struct hub_route *route, struct str repo, bool is_down,
+		      char ret_commit[COMMIT_TEXT])
+{
+	struct freshness_facts facts = { .now = clock_wall_s(h->opts.clock),
+					 .ttl_ms = h->name_ttl_ms,
+					 .upstream_is_down = is_down };
+
+	facts.is_held =
+		index_find_name(h->opts.index, repo, route->revision, ret_commit, &facts.checked_at) == 0;
+	if (facts.is_held)
+		return policy_freshness(&facts) == FRESH_USE;
+	return is_down && index_find_commit(h->opts.index, repo, route->revision, ret_commit) == 0;
+}
+
+int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
+		  char ret_commit[COMMIT_TEXT], struct reply *r)
+{
+	SCOPED_BUF canonical;
+	int error;
+
+	buf_init(&canonical, 0);
+	if (is_commit(route->revision)) {
+		memcpy(ret_commit, route->revision.ptr, COMMIT_HEX);
+		ret_commit[COMMIT_HEX] = 0;
+		return 0;
+	}
+	if (find_name(h, route, repo, fetch_is_down(h->opts.fetch), ret_commit))
+		return 0;
+	error = hub_serve_info(h, q, route, h->name_ttl_ms, STR(""), r);
+	if (error == -EAGAIN)
+		return -EAGAIN;
+	/* the document itself is not wanted, only what it taught; or, when upstream was no help, what was known before.
+	 * Who may see what follows from it, the door decides. */
+	if (r->status != 200 && q->result != RESULT_OFFLINE_MISS)
+		return 1;
+	if (find_name(h, route, hub_canonical(h, route, &canonical), true, ret_commit)) {
+		reply_done(r);
+		reply_init(r);
+		return 0;
+	}
+	if (r->status == 200) {
+		reply_done(r);
+		reply_init(r);
+		reply_error(r, q, ENDPOINT_API, -EPROTO, route->revision);
+	}
+	return 1;
 }
 
 int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)

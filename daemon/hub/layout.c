@@ -120,18 +120,6 @@ static int add_piece(struct builder *b, struct str piece, uint64_t offset, size_
 	return r == 0 ? 1 : r;
 }
 
-int blob_read(struct blob *blob, uint64_t offset, char *to, size_t len)
-{
-	struct bytes *memory = blob_bytes(blob);
-
-	if (offset > blob_size(blob) || len > blob_size(blob) - offset)
-		return -EBADMSG;
-	if (!memory)
-		return fs_pread_all(blob_fd(blob), to, len, offset);
-	memcpy(to, bytes_str(memory).ptr + offset, len);
-	return 0;
-}
-
 static int walk_text(struct builder *b, struct blob *blob)
 {
 	SCOPED_FREE char *window = xmalloc(WINDOW_BYTES);

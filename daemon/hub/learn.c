@@ -28,6 +28,7 @@ struct lesson *lesson_new(struct hub *h, const struct request *q, const struct h
 	if (l->subject.token)
 		l->subject.token = secret_ref(l->subject.token);
 	l->proves = proves;
+	l->writes = atomic_load(&h->write_count);
 	return l;
 }
 
@@ -97,8 +98,22 @@ static void follow_alias(struct lesson *l, const struct answer *a)
 	l->repo = str_dup(to);
 }
 
+/* It was asked before a write to the repo that has been answered since: what it says may have been true then. */
+static bool is_outdated(const struct lesson *l)
+{
+	return hub_was_written(l->hub, str_from(l->repo), l->writes);
+}
+
+/* The daemon's own token was lent for one repo, and the answer is about another: it must not be used (reliability F.2 rule 10). */
+static bool is_lent_elsewhere(const struct lesson *l)
+{
+	return !auth_is_lent_for(l->hub->opts.auth, &l->subject, str_from(l->repo));
+}
+
 static void tell_auth(struct lesson *l, const struct answer *a)
 {
+	if (is_outdated(l) && a->status < 400)
+		return;
 	auth_learn(l->hub->opts.auth, &l->subject,
 		   &(struct verdict_facts){ .repo = str_from(l->repo),
 					    .proves = l->proves,
@@ -131,6 +146,26 @@ static int identity_of(const struct answer *a, struct content_id *ret_content)
 	return content_id_parse(hex, bytes, ret_content) < 0 ? -EPROTO : 0;
 }
 
+/*
+ * What only a token has shown so far need not be for everybody: the repo may have been closed since the public mark was set.
+ * The mark becomes an old one, so that the next who has no proof of his own is asked about.
+ */
+static void doubt_mark(const struct lesson *l, struct str commit)
+{
+	struct index *x = l->hub->opts.index;
+	struct access_facts known = { 0 };
+	char ignored[COMMIT_TEXT];
+
+	if (!l->subject.token || index_find_commit(x, str_from(l->repo), commit, ignored) == 0)
+		return;
+	index_find_access(x, str_from(l->repo), l->subject.id, &known);
+	if (known.public_level > ACCESS_NONE)
+		index_learn(x, &(struct fact){ .kind = FACT_PUBLIC,
+					       .repo = str_from(l->repo),
+					       .level = known.public_level,
+					       .at = 1 });
+}
+
 static int learn_found(struct lesson *l, const struct answer *a, struct str commit)
 {
 	struct content_id content;
@@ -144,8 +179,10 @@ static int learn_found(struct lesson *l, const struct answer *a, struct str comm
 	if (r < 0)
 		return r;
 	memcpy(text, commit.ptr, COMMIT_HEX);
+	doubt_mark(l, commit);
 	learn_entry(l->hub, str_from(l->repo), text, str_from(l->path), &content, a->asked_at);
-	learn_name(l->hub, str_from(l->repo), str_from(l->revision), commit, a->asked_at);
+	if (!is_outdated(l))
+		learn_name(l->hub, str_from(l->repo), str_from(l->revision), commit, a->asked_at);
 	return 0;
 }
 
@@ -160,6 +197,8 @@ int lesson_of_resolve(void *ctx, const struct answer *a)
 	commit = headers_get(&a->last, STR("X-Repo-Commit"));
 	if (is_commit(commit))
 		follow_alias(l, a);
+	if (is_lent_elsewhere(l))
+		return -EPROTO;
 	if (a->status >= 200 && a->status < 400) {
 		/* before the verdict: who waits must find the file when he finds the door open */
 		r = learn_found(l, a, commit);
@@ -172,7 +211,8 @@ int lesson_of_resolve(void *ctx, const struct answer *a)
 
 		memcpy(text, commit.ptr, COMMIT_HEX);
 		learn_entry(l->hub, str_from(l->repo), text, str_from(l->path), NULL, a->asked_at);
-		learn_name(l->hub, str_from(l->repo), str_from(l->revision), commit, a->asked_at);
+		if (!is_outdated(l))
+			learn_name(l->hub, str_from(l->repo), str_from(l->revision), commit, a->asked_at);
 	}
 	tell_auth(l, a);
 	return 0;
@@ -235,16 +275,14 @@ int learn_tree_items(struct lesson *l, const struct answer *a, const struct json
 	return 0;
 }
 
-struct bytes *document_bytes(struct str text)
+struct bytes *document_bytes(const struct hub *h, struct str text)
 {
-	static const char *const stripped[] = { "xetHash" };
-	static const struct json_swap swapped = { "xetEnabled", "true", "false" };
 	SCOPED_BUF out;
 	size_t len;
 	char *data;
 
 	buf_init(&out, text.len + text.len / 8 + 1); /* false is longer than true */
-	if (json_edit_members(text, stripped, 1, &swapped, 1, &out) < 0)
+	if (hub_strip_xet(h, text, &out) < 0)
 		return NULL;
 	data = buf_take(&out, &len);
 	return data ? bytes_new_take(data, len) : bytes_new_copy(STR(""));
@@ -252,7 +290,7 @@ struct bytes *document_bytes(struct str text)
 
 static int keep_document(struct lesson *l, const struct answer *a, struct doc *doc)
 {
-	SCOPED(bytes_unref) struct bytes *bytes = document_bytes(buf_str(&a->body));
+	SCOPED(bytes_unref) struct bytes *bytes = document_bytes(l->hub, buf_str(&a->body));
 	struct blob_meta meta;
 	int r;
 
@@ -274,17 +312,27 @@ static int keep_document(struct lesson *l, const struct answer *a, struct doc *d
 	return 0;
 }
 
+int lesson_of_proof(struct lesson *l, const struct answer *a)
+{
+	if (a->status < 400)
+		follow_alias(l, a);
+	if (is_lent_elsewhere(l))
+		return -EPROTO;
+	tell_auth(l, a);
+	return 0;
+}
+
 int lesson_of_check(void *ctx, const struct answer *a)
 {
 	struct lesson *l = ctx;
 
 	if (a->error)
 		return a->error;
-	if (a->status == 200)
-		follow_alias(l, a);
+	if (is_lent_elsewhere(l))
+		return -EPROTO;
 	/* who may read is told by a plain yes, or by a refusal: not by some page that says something else */
 	if (a->status == 200 || a->status == 401 || a->status == 403 || a->status == 404 || a->status == 451)
-		tell_auth(l, a);
+		return lesson_of_proof(l, a);
 	return 0;
 }
 
@@ -293,6 +341,8 @@ static bool is_json(const struct answer *a)
 	struct str type = headers_get(&a->last, STR("Content-Type"));
 
 	return str_starts_with(type, STR("application/json")) ||
+	       str_starts_with(type, STR("application/vnd.docker.distribution.manifest.")) ||
+	       str_starts_with(type, STR("application/vnd.oci.image.")) ||
 	       str_starts_with(type, STR("application/ld+json"));
 }
 
@@ -312,8 +362,14 @@ int lesson_of_document(void *ctx, const struct answer *a)
 	if (!is_json(a) || json_parse(buf_str(&a->body), &json) < 0)
 		return -EPROTO;
 	follow_alias(l, a);
+	if (is_lent_elsewhere(l))
+		return -EPROTO;
+	if (!l->commit[0] && is_outdated(l))
+		return -ESTALE;
 	doc.link_next = link_next_of(l->hub, headers_get(&a->last, STR("Link")));
 	r = l->teach ? l->teach(l, a, json, &doc) : 0;
+	if (r == 0 && is_lent_elsewhere(l))
+		r = -EPROTO;
 	if (r == 0)
 		r = keep_document(l, a, &doc);
 	if (r == 0 && l->kept)

@@ -159,7 +159,9 @@ static void prefix_of(struct str target, struct str kind, struct buf *out)
 {
 	buf_init(out, 64);
 	buf_append_char(out, '/');
-	if (str_starts_with(target, STR("/api/")))
+	if (str_starts_with(target, STR("/v2/")))
+		buf_append_str(out, STR("v2/"));
+	else if (str_starts_with(target, STR("/api/")))
 		buf_appendf(out, "api/%.*s/", STR_ARGS(kind));
 	else if (!str_eq(kind, STR("models")))
 		buf_appendf(out, "%.*s/", STR_ARGS(kind));

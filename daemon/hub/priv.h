@@ -34,12 +34,39 @@ struct layouts {
 	size_t count, items; /* guarded by lock */
 };
 
+/* hrefs.c: signed addresses of objects, as upstream gave them. */
+#define HREF_BYTES_MAX 8192
+#define HREFS_MAX 8192
+#define HREFS_BYTES_MAX ((size_t)16 * 1024 * 1024)
+
+struct hrefs {
+	struct lock lock;
+	struct map *by_key; /* guarded by lock */
+	struct list oldest; /* guarded by lock */
+	size_t bytes;       /* guarded by lock */
+};
+
+/* tunnel.c: addresses of the Hub's storage that clients put bytes to, by ticket. */
+#define TUNNELS_MAX 32768
+#define TUNNEL_BYTES_MAX ((size_t)32 * 1024 * 1024)
+
+struct tunnels {
+	struct lock lock;
+	struct map *by_ticket; /* guarded by lock */
+	struct list oldest;    /* guarded by lock */
+	size_t bytes;          /* guarded by lock */
+};
+
 struct hub {
 	struct hub_opts opts;
 	_Atomic uint64_t name_ttl_ms, doc_ttl_ms;
+	_Atomic uint64_t write_count; /* writes.c */
+	struct pins writes;           /* repo, or who wrote and repo -> the number of its last write */
+	struct tunnels tunnels;
 	struct pins names;    /* client, subject, repo, revision -> commit */
 	struct pins promises; /* content id -> "" : announced by HEAD while not yet held */
 	struct layouts layouts;
+	struct hrefs hrefs; /* repo and object -> where its bytes are */
 };
 
 /* --- pin.c: small memories with an end --- */
@@ -49,6 +76,15 @@ void pins_done(struct pins *p);
 void pins_put(struct pins *p, struct str key, struct str value, uint64_t now_mono_ms);
 /* false: unknown, or older than PIN_MS. */
 bool pins_find(struct pins *p, struct str key, uint64_t now_mono_ms, char ret_value[COMMIT_TEXT]);
+
+/* --- hrefs.c --- */
+void hrefs_init(struct hrefs *s);
+void hrefs_done(struct hrefs *s);
+/* expires_at and now: wall clock. One that is too long, or that is over, is not kept. */
+void hrefs_put(struct hrefs *s, struct str repo, const struct digest *oid, struct str url, int64_t expires_at,
+	       int64_t now);
+/* Appends it. false: not known, or it is over. */
+bool hrefs_find(struct hrefs *s, struct str repo, const struct digest *oid, int64_t now, struct buf *out);
 
 /* --- access.c: the door --- */
 enum door {
@@ -84,14 +120,63 @@ struct hub_file {
 	bool is_public;     /* may outer caches keep it? */
 	bool was_stale;     /* the name could not be checked just now */
 	int64_t name_checked_at;
-	struct str target; /* path and query on the Hub for the bytes */
+	struct str target;   /* path and query on the Hub for the bytes */
+	struct str location; /* as in struct flight_source */
+	bool is_object;      /* named by its SHA-256: path is for messages only, commit may be "" */
+	struct str self;     /* of a registry's blob: what a 200 gives as its Location */
+	enum endpoint_class class;
 };
 int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r);
+
+/* --- object.c: bytes by SHA-256, within one repo: LFS objects and registry blobs --- */
+struct hub_object {
+	struct str repo; /* canonical */
+	struct digest sha256;
+	/* What upstream is asked for the bytes when no entry of the repo names them. Set by find_source(). */
+	struct buf *target, *location;
+	bool must_ask; /* only upstream knows whether it is there, or whether this subject may read it */
+	const struct answer
+		*answer; /* find_source()'s, if it asked and leaves what no help means to object.c; or NULL */
+};
+struct hub_object_kind {
+	/*
+	 * The object, or where its bytes come from, is not known: ask upstream, with the request's own subject, and learn it
+	 * (FACT_OBJECT) or set target or location. Returns 0: look again; 1 with a reply; -EAGAIN parked. Called only after
+	 * the door said OPEN or ASK; a good answer proves ACCESS_FILES.
+	 */
+	int (*find_source)(struct hub *h, struct request *q, const struct hub_route *route,
+			   struct hub_object *o, struct reply *r);
+	bool is_registry; /* Docker-Content-Digest, and a Location to itself on 200 (hub-protocol 2.7) */
+	enum endpoint_class class;
+};
+/*
+ * Who asks is the request's Authorization, else the ticket of its query ("ticket="). Same rules, same blobs and same flights as
+ * resolve. 0 with a reply, or -EAGAIN.
+ */
+int hub_serve_object(struct hub *h, struct request *q, const struct hub_route *route, struct str oid_hex,
+		     const struct hub_object_kind *kind, struct reply *r);
+/*
+ * The request's ticket leaves its query, which may go upstream from here on; if the request has no token of its own and the
+ * ticket is one for this object, it is asked as the ticket's subject.
+ */
+void hub_take_ticket(struct hub *h, struct request *q, struct str repo, const struct digest *sha256);
+/*
+ * The address of an object on our own server, for this request's subject: "{base}{path}", with a ticket unless anybody may read
+ * the repo's files. *out is initialised here, the caller's.
+ */
+void hub_object_url(struct hub *h, struct request *q, struct str repo, const struct digest *sha256,
+		    struct str path, struct buf *out);
 
 /* --- raw.c: the text that git holds for an LFS file --- */
 #define POINTER_ID_TEXT (2 * SHA1_BYTES + 1)
 /* *out is initialised here, the caller's. ret_git_id: the id git gives it. */
 void pointer_text(const struct content_id *content, struct buf *out, char ret_git_id[POINTER_ID_TEXT]);
+
+/* "/acme/pub/resolve/main/a%20b": a file on the Hub. *out is initialised here, the caller's. */
+void content_target(struct str repo, struct str revision, struct str path, struct buf *out);
+
+/* --- file_head.c: what is told about a file, beside its bytes --- */
+void file_set_fields(const struct hub_file *file, int status, struct reply *r);
 
 /* --- learn.c: lessons --- */
 struct lesson {
@@ -104,6 +189,7 @@ struct lesson {
 	char *key;                /* owned or NULL: keep the answer as this document */
 	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
 	struct subject subject;   /* owned */
+	uint64_t writes;          /* write_count when it was asked */
 	enum access_level proves;
 	/* After the checks and before the document is kept. Returns 0, or -EPROTO: the answer is not what
 	 * it should be. */
@@ -116,10 +202,12 @@ struct lesson *lesson_new(struct hub *h, const struct request *q, const struct h
 			  struct str repo, struct str target, enum access_level proves);
 void lesson_free(void *l);
 /* The document's bytes: upstream's own, without what announces Xet. NULL: not JSON. The caller's. */
-struct bytes *document_bytes(struct str text);
+struct bytes *document_bytes(const struct hub *h, struct str text);
 /* learn callbacks for questions; ctx is a struct lesson */
 int lesson_of_resolve(void *ctx, const struct answer *a);
 int lesson_of_document(void *ctx, const struct answer *a);
+/* The answer is a yes or a refusal of the repo itself. -EPROTO it is about another repo than the token was lent for. */
+int lesson_of_proof(struct lesson *l, const struct answer *a);
 /* Only: may this subject read the files? */
 int lesson_of_check(void *ctx, const struct answer *a);
 void learn_name(struct hub *h, struct str repo, struct str revision, struct str commit, int64_t at);
@@ -144,6 +232,8 @@ struct doc_spec {
 	char commit[COMMIT_TEXT]; /* pinned to; or "" */
 	uint64_t ttl_ms;
 	enum access_level level; /* who may see it; ACCESS_NONE stands for META */
+	bool proves_files; /* its own answer is the proof that its asker may read the files: no other question is needed */
+	struct str accept; /* what upstream is asked to answer with; empty: not said */
 	bool has_hub_urls; /* all its strings are addresses: those of the Hub become ours when it is served */
 	struct str
 		stand_in; /* the key of a pinned document that says the same; for when upstream is no help */
@@ -153,16 +243,13 @@ struct doc_spec {
 /* Serves from what is held, or asks and then serves. 0 with a reply, or -EAGAIN. */
 int hub_serve_document(struct hub *h, struct request *q, const struct hub_route *route,
 		       const struct doc_spec *spec, struct reply *r);
-/*
- * The commit of the route's revision, asking for the revision's document if it is not known or too old.
- * Returns 0 with *ret_commit; 1 with a reply; -EAGAIN.
- */
-int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
-		  char ret_commit[COMMIT_TEXT], struct reply *r);
 /* The Content-Type of an answer, with its X-Total-Count. The caller's. */
 char *doc_type_of(const struct answer *a);
 /* What goes with a document's body. */
 void doc_set_fields(struct hub *h, struct request *q, const struct doc *doc, bool is_fresh, struct reply *r);
+/* What not everybody may see is for no cache but the client's own. level: ACCESS_NONE stands for META. */
+void doc_set_privacy(struct hub *h, struct request *q, struct str repo, enum access_level level,
+		     struct reply *r);
 /* Asks for a document below a commit: "/api/{repo}/{what}/{commit}[/{path}]" with the client's query. The rest of
  * spec is the caller's. 0 with a reply, or -EAGAIN. */
 int hub_serve_of_commit(struct hub *h, struct request *q, const struct hub_route *route, const char *what,
@@ -228,8 +315,6 @@ uint32_t layout_find(const struct layout *l, struct blob *blob, struct str path)
 /* *out is initialised here, the caller's. */
 int layout_path(const struct layout *l, struct blob *blob, uint32_t at, struct buf *out);
 bool layout_is_below(const struct layout *l, uint32_t item, uint32_t folder, bool at_any_depth);
-/* Returns 0; -EBADMSG beyond the end; -EIO. */
-int blob_read(struct blob *blob, uint64_t offset, char *to, size_t len);
 
 /* --- whole.c: listings of a wholly known tree --- */
 /* Both: 0 with a reply, or 1: it is not known wholly, or the question is not understood. */
@@ -245,10 +330,71 @@ int whole_serve_paths(struct hub *h, struct request *q, struct str repo, struct 
 /* --- info.c --- */
 int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
 		   struct str query, struct reply *r);
+/*
+ * The commit of the route's revision, asking for the revision's document if it is not known or too old.
+ * Returns 0 with *ret_commit; 1 with a reply; -EAGAIN.
+ */
+int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
+		  char ret_commit[COMMIT_TEXT], struct reply *r);
 
 /* --- forward.c --- */
 int hub_forward_to(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
 		   struct reply *r);
+
+/*
+ * The same in two steps, for who looks at the answer before the client does. Returns 0 with the final head, whose relay is the
+ * request's; 1 with a reply; -EAGAIN. *ret is borrowed from the relay.
+ */
+struct upstream_head {
+	int status;
+	const struct headers *headers;
+	int64_t content_length;
+};
+int hub_forward_head(struct hub *h, struct request *q, enum fetch_origin to, const struct hub_route *route,
+		     struct upstream_head *ret, struct reply *r);
+/* Streams the rest of it to the client. */
+void hub_forward_stream(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r);
+/* Only the fields of the answer, and what is told about it. */
+void hub_forward_fields(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r);
+/* The rest of the answer into q->body, behind what is there. Returns 0 at its end; -EAGAIN; -E2BIG; other: it broke. */
+int hub_forward_gather(struct request *q);
+
+/* --- writes.c: what a write changes --- */
+bool is_write(const struct request *q);
+/* The names, listings and negatives of a repo (canonical) are asked for anew from here on, by everybody. */
+void hub_forget_names(struct hub *h, const struct request *q, struct str repo);
+/* That, and under which names it is known, and who may read it. */
+void hub_forget_repo(struct hub *h, const struct request *q, struct str repo);
+/* What this request, a write that went well, makes untrue of the repo that its path names. */
+void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route);
+/* Nobody knows whether the write was done: the name it was about is looked up anew, if upstream can be asked. */
+void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_route *route);
+/*
+ * Appends what changes with each write to the repo (canonical), to keys of questions: one that was asked before a write is
+ * not the answer after it. who: NULL, or only those of this client.
+ */
+void hub_write_mark(struct hub *h, const struct request *who, struct str repo, struct buf *key);
+/* Was there a write to the repo since write_count was this? */
+bool hub_was_written(struct hub *h, struct str repo, uint64_t since);
+
+/* --- tunnel.c: uploads to the Hub's storage --- */
+void tunnels_init(struct tunnels *s);
+void tunnels_done(struct tunnels *s);
+/* Can this absolute URL be given out as one of ours? Only a host that we may go to, and not the Hub itself. */
+bool hub_tunnel_takes(const struct hub *h, struct str url);
+/*
+ * Appends "{base}/-/upload/{ticket}", which stands for exactly that URL for an hour, to be PUT to by who asks now. false: out has
+ * the URL itself, since hub_tunnel_takes() says no, or there is no room: then no address of the same object should be ours.
+ */
+bool hub_tunnel_url(struct hub *h, const struct request *q, struct str url, struct buf *out);
+
+/* --- xet.c: files above hub.xet-above --- */
+/* JSON without what announces Xet, but for files of a listing that are above it. Returns 0; -EINVAL; -E2BIG. */
+int hub_strip_xet(const struct hub *h, struct str text, struct buf *out);
+
+/* --- bucket.c --- */
+/* The fields that announce Xet and carry its tokens, for the few answers that must have them. */
+void hub_copy_xet(const struct headers *from, struct reply *r);
 
 /* --- link.c: URLs in fields --- */
 /* The rel="next" target of a Link value as path and query on our own server, or NULL. The caller's. */

@@ -51,6 +51,7 @@ static void set_wanted_part(const struct request *q, struct str text, const char
 /* Replaces the answer for the file by the one for its pointer; status and conditions are worked out anew. */
 static void become_pointer(const struct request *q, const struct content_id *content, struct reply *r)
 {
+	struct str list = request_header(q, STR("If-None-Match"));
 	char id[POINTER_ID_TEXT];
 	SCOPED_BUF text;
 
@@ -62,6 +63,11 @@ static void become_pointer(const struct request *q, const struct content_id *con
 	headers_remove(&r->headers, STR("ETag"));
 	set_wanted_part(q, buf_str(&text), id, r);
 	(void)headers_addf(&r->headers, "ETag", "\"%s\"", id);
+	if (list.ptr && etag_list_matches(list, str_from(id))) {
+		headers_remove(&r->headers, STR("Content-Range"));
+		r->status = 304; /* the length that is told is that of all of it */
+		r->length = buf_str(&text).len;
+	}
 }
 
 int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
@@ -72,9 +78,10 @@ int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, str
 	int error;
 
 	/* as a HEAD first: it finds out what the file is without touching its bytes */
-	q->is_head = true;
+	q->is_head = q->wants_pointer = true;
 	error = hub_resolve(h, q, route, r);
 	q->is_head = was_head;
+	q->wants_pointer = false;
 	if (error != 0)
 		return error;
 	linked = headers_get(&r->headers, STR("X-Linked-Etag"));

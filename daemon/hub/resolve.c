@@ -21,8 +21,11 @@ struct name_state {
 	char commit[COMMIT_TEXT];
 };
 
-static void pin_key(const struct request *q, const struct hub_route *route, struct buf *out)
+/* Who has written sees what it wrote: its pins from before are not found any more. */
+static void pin_key(struct hub *h, const struct request *q, const struct hub_route *route, struct buf *out)
 {
+	SCOPED_BUF canonical = { 0 };
+
 	buf_init(out, 8192);
 	buf_append_str(out, str_from(q->client));
 	buf_append_char(out, 0);
@@ -30,6 +33,8 @@ static void pin_key(const struct request *q, const struct hub_route *route, stru
 	buf_append_str(out, route->repo);
 	buf_append_char(out, 0);
 	buf_append_str(out, route->revision);
+	if (atomic_load(&h->write_count))
+		hub_write_mark(h, q, hub_canonical(h, route, &canonical), out);
 }
 
 /* A GET for one byte is what some clients send in HEAD's place. */
@@ -43,7 +48,7 @@ static bool find_pin(struct hub *h, const struct request *q, const struct hub_ro
 {
 	SCOPED_BUF key;
 
-	pin_key(q, route, &key);
+	pin_key(h, q, route, &key);
 	return !is_probe(q) && pins_find(&h->names, buf_str(&key), clock_mono_ms(h->opts.clock), ret_commit);
 }
 
@@ -52,7 +57,7 @@ static void put_pin(struct hub *h, const struct request *q, const struct hub_rou
 {
 	SCOPED_BUF key;
 
-	pin_key(q, route, &key);
+	pin_key(h, q, route, &key);
 	if (is_probe(q) && !is_commit(route->revision))
 		pins_put(&h->names, buf_str(&key), str_from(commit), clock_mono_ms(h->opts.clock));
 }
@@ -85,8 +90,7 @@ static struct name_state look_up_name(struct hub *h, const struct request *q, co
 	return s;
 }
 
-/* "/acme/pub/resolve/main/a%20b": the content URL of a file on the Hub. */
-static void content_target(struct str repo, struct str revision, struct str path, struct buf *out)
+void content_target(struct str repo, struct str revision, struct str path, struct buf *out)
 {
 	buf_init(out, 16384);
 	if (str_starts_with(repo, STR("models/")))
@@ -146,6 +150,7 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 	if (known == -ENOENT && (door == DOOR_OPEN || hub_door(h, q, repo, ACCESS_META, ENDPOINT_FILE,
 							       now.access_error, r) == DOOR_OPEN)) {
 		reply_entry_not_found(r, name.commit);
+		doc_set_privacy(h, q, repo, ACCESS_META, r);
 		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 		q->result = RESULT_NEGATIVE_HIT;
 		return 0;
@@ -176,11 +181,23 @@ static int ask_upstream(struct hub *h, struct request *q, const struct hub_route
 	buf_append_str(&key, STR("resolve "));
 	buf_append(&key, q->subject.id, SUBJECT_BYTES);
 	buf_append_str(&key, buf_str(&target));
+	hub_write_mark(h, NULL, repo, &key);
 	headers_init(&extra);
 	hub_pass_headers(q, &extra);
 	r = request_ask(q, h->opts.asks, buf_str(&key), &question, ret_answer);
 	headers_done(&extra);
 	return r;
+}
+
+/* One list of refusals, and one wording, whether this one was heard just now or before (reliability F.2 rule 7). */
+static void refuse(struct hub *h, struct request *q, const struct hub_route *route,
+		   const struct answer *answer, struct reply *r)
+{
+	SCOPED_BUF canonical;
+	struct str repo = hub_canonical(h, route, &canonical);
+
+	if (hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, 0, r) != DOOR_CLOSED)
+		reply_upstream_error(r, ENDPOINT_FILE, answer);
 }
 
 int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
@@ -202,7 +219,7 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 		return error == -EAGAIN ? -EAGAIN : (reply_error(r, q, ENDPOINT_FILE, error, route->path), 0);
 	if (answer->error == 0 && answer->status < 500 && answer->status != 429) {
 		if (answer->status >= 400) {
-			reply_upstream_error(r, ENDPOINT_FILE, answer);
+			refuse(h, q, route, answer, r);
 			return 0;
 		}
 		verdict = answer->learned == 0

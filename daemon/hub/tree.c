@@ -60,6 +60,53 @@ static int find_commit(struct hub *h, struct request *q, const struct hub_route 
 	return 0;
 }
 
+/*
+ * A folder that a commit does not have stays unknown to it for ever. It is remembered as a path that ends in a slash:
+ * no file has such a name.
+ */
+static int no_folder_key(const struct hub_route *route, struct buf *key)
+{
+	buf_init(key, 8192);
+	buf_append_str(key, route->path);
+	buf_append_char(key, '/');
+	return route->path.len ? buf_error(key) : -ENODATA;
+}
+
+/* Returns 0 with a reply; 1 it is not known. */
+static int serve_no_folder(struct hub *h, struct request *q, const struct hub_route *route,
+			   const struct doc_spec *spec, struct reply *r)
+{
+	SCOPED_BUF key;
+	struct content_id ignored;
+	enum door door;
+
+	/* of a known tree the index would say it of every folder, there or not */
+	if (no_folder_key(route, &key) < 0 ||
+	    index_tree_is_known(h->opts.index, spec->repo, str_from(spec->commit)) ||
+	    index_find_entry(h->opts.index, spec->repo, str_from(spec->commit), buf_str(&key), &ignored) !=
+		    -ENOENT)
+		return 1;
+	door = hub_door(h, q, spec->repo, ACCESS_META, ENDPOINT_API, hub_is_down(h, q) ? -EHOSTUNREACH : 0,
+			r);
+	if (door != DOOR_OPEN)
+		return door == DOOR_CLOSED ? 0 : 1;
+	reply_entry_not_found(r, spec->commit);
+	doc_set_privacy(h, q, spec->repo, ACCESS_META, r);
+	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
+	q->result = RESULT_NEGATIVE_HIT;
+	return 0;
+}
+
+static void note_no_folder(struct hub *h, struct request *q, const struct hub_route *route,
+			   const struct doc_spec *spec, const struct reply *r)
+{
+	SCOPED_BUF key;
+
+	if (no_folder_key(route, &key) == 0 && q->used_upstream && r->status == 404 &&
+	    str_eq(headers_get(&r->headers, STR("X-Error-Code")), STR("EntryNotFound")))
+		learn_entry(h, spec->repo, spec->commit, buf_str(&key), NULL, clock_wall_s(h->opts.clock));
+}
+
 int hub_tree(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
 	SCOPED_BUF canonical;
@@ -71,7 +118,12 @@ int hub_tree(struct hub *h, struct request *q, const struct hub_route *route, st
 	if (error != 0)
 		return error == 1 ? 0 : error;
 	error = whole_serve_tree(h, q, route, spec.repo, str_from(spec.commit), r);
-	return error == 1 ? hub_serve_of_commit(h, q, route, "tree", &spec, r) : error;
+	if (error != 1 || serve_no_folder(h, q, route, &spec, r) == 0)
+		return error == 1 ? 0 : error;
+	error = hub_serve_of_commit(h, q, route, "tree", &spec, r);
+	if (error == 0)
+		note_no_folder(h, q, route, &spec, r);
+	return error;
 }
 
 int hub_treesize(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)

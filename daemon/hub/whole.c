@@ -18,6 +18,7 @@
 #define PAGE_ITEMS_MAX 1000 /* the Hub's own */
 
 struct whole {
+	struct str repo;
 	struct doc doc;
 	struct blob *blob;     /* owned */
 	struct layout *layout; /* owned; NULL until it is needed */
@@ -52,6 +53,7 @@ static int open_whole(struct hub *h, struct request *q, struct str repo, struct 
 		return 2;
 	if (door == DOOR_ASK)
 		return 1;
+	w->repo = repo;
 	if (find_whole(h, repo, commit, w) == 0)
 		return 0;
 	doc_done(&w->doc);
@@ -72,6 +74,7 @@ static void set_fields(struct hub *h, struct request *q, struct whole *w, struct
 {
 	index_touch_blob(h->opts.index, &w->doc.body, clock_wall_s(h->opts.clock));
 	doc_set_fields(h, q, &w->doc, true, r);
+	doc_set_privacy(h, q, w->repo, ACCESS_META, r);
 }
 
 /* --- what is asked --- */

@@ -24,9 +24,35 @@ static bool is_plain(struct str segment)
 	return memchr(segment.ptr, 0, segment.len) == NULL;
 }
 
+/* The next raw segment, decoded to the end of the text. */
+static int decode(struct segments *s, struct str raw, bool is_last)
+{
+	struct str text;
+	size_t begin = s->text.len;
+
+	if ((raw.len == 0 && !is_last) || memchr(raw.ptr, '\\', raw.len))
+		return -EINVAL;
+	if (uri_decode_segment(raw, &s->text) < 0)
+		return buf_error(&s->text) ? -E2BIG : -EINVAL;
+	text = buf_str(&s->text);
+	return is_plain((struct str){ text.ptr + begin, text.len - begin }) ? 0 : -EINVAL;
+}
+
+/* Only now: the text moves while it grows. */
+static void set_parts(struct segments *s, const size_t ends[SEGMENTS_MAX])
+{
+	const char *text = buf_str(&s->text).ptr;
+	size_t begin = 0;
+
+	for (unsigned i = 0; i < s->count; i++) {
+		s->part[i] = str_from_range(text + begin, text + ends[i]);
+		begin = ends[i] + 1;
+	}
+}
+
 int segments_split(struct segments *s, struct str path)
 {
-	size_t ends[SEGMENTS_MAX], begin = 0;
+	size_t ends[SEGMENTS_MAX];
 	struct str raw, rest;
 
 	s->count = 0;
@@ -35,25 +61,21 @@ int segments_split(struct segments *s, struct str path)
 		return -EINVAL;
 	rest = str_from_range(path.ptr + 1, path.ptr + path.len);
 	for (bool more = true; more;) {
+		int r;
+
 		more = str_cut(rest, '/', &raw, &rest);
-		if (s->count == SEGMENTS_MAX)
-			return -E2BIG;
-		if ((raw.len == 0 && more) || memchr(raw.ptr, '\\', raw.len))
-			return -EINVAL;
-		if (uri_decode_segment(raw, &s->text) < 0)
-			return -EINVAL;
-		ends[s->count++] = s->text.len;
+		r = decode(s, raw, !more);
+		if (r < 0)
+			return r;
+		if (s->count < SEGMENTS_MAX)
+			s->count++;
+		ends[s->count - 1] = s->text.len;
 		if (more)
 			buf_append_char(&s->text, '/');
 	}
 	if (buf_error(&s->text))
 		return -E2BIG;
-	for (unsigned i = 0; i < s->count; i++) {
-		s->part[i] = str_from_range(buf_str(&s->text).ptr + begin, buf_str(&s->text).ptr + ends[i]);
-		begin = ends[i] + 1;
-		if (!is_plain(s->part[i]))
-			return -EINVAL;
-	}
+	set_parts(s, ends);
 	return 0;
 }
 
@@ -89,7 +111,7 @@ static bool is_reserved(struct str s)
 	static const char *const words[] = {
 		"api",  "datasets",      "spaces", "kernels", "buckets", "collections", "papers",   "docs",
 		"blog", "models",        "v2",     "oauth",   "login",   "join",        "settings", "front",
-		"new",  "organizations", "jobs",   "tasks",   "pricing"
+		"new",  "organizations", "jobs",   "tasks",   "pricing", "_space"
 	};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
@@ -141,6 +163,13 @@ static bool match_revision(const char *rest, const struct segments *s, unsigned 
 	return match_from(rest, s, at + count, route);
 }
 
+/* All that is left, as a revision: on routes that end with one, a branch with slashes needs no guess. */
+static bool match_name(const char *rest, const struct segments *s, unsigned at, struct hub_route *route)
+{
+	route->revision = join(s, at, s->count);
+	return !*rest && uri_is_clean_path(route->revision);
+}
+
 static bool match_path(const char *rest, const struct segments *s, unsigned at, bool may_be_empty,
 		       struct hub_route *route)
 {
@@ -170,6 +199,8 @@ static bool match_from(const char *pattern, const struct segments *s, unsigned a
 		return match_id(next, s, at, 2, route);
 	if (str_eq(word, STR("{rev}")))
 		return match_revision(next, s, at, route);
+	if (str_eq(word, STR("{name}")))
+		return match_name(next, s, at, route);
 	if (str_eq(word, STR("{path}")))
 		return match_path(next, s, at, false, route);
 	if (str_eq(word, STR("{kind}"))) {
@@ -201,6 +232,8 @@ bool pattern_matches(const char *pattern, const struct segments *s, struct buf *
 	/* a repo's own git URL may end in ".git" */
 	if (str_ends_with(route.id, STR(".git")))
 		route.id.len -= 4;
+	if (!route.kind.len)
+		route.kind = STR("models"); /* registries name no kind */
 	if (route.id.len) {
 		buf_reset(ret_repo);
 		buf_appendf(ret_repo, "%.*s/%.*s", STR_ARGS(route.kind), STR_ARGS(route.id));

@@ -10,14 +10,14 @@
 /* A path, split at '/' while raw, each segment decoded once afterwards. */
 struct segments {
 	struct buf text;               /* owned: the decoded bytes, joined by '/' */
-	struct str part[SEGMENTS_MAX]; /* views into text */
+	struct str part[SEGMENTS_MAX]; /* views into text; of a deeper path the last one is all the rest */
 	unsigned count;
 };
 
 /*
  * path  raw, begins with '/'. A last empty segment ("/-/") is kept as one.
  * Returns 0; -EINVAL broken escapes, "." or "..", NUL, an empty segment in the middle, not UTF-8; -E2BIG
- * too many.
+ * longer than 16 KiB.
  */
 int segments_split(struct segments *s, struct str path);
 void segments_done(struct segments *s);

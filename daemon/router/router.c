@@ -13,6 +13,7 @@ enum methods { GET_HEAD = 1, POST_ONLY = 2, ANY = 3 };
 
 struct router {
 	struct hub *hub;
+	struct infer *infer;
 	struct admin *admin;
 };
 
@@ -26,18 +27,27 @@ typedef int (*admin_handler)(struct admin *, struct request *, struct reply *);
 	{                                                                                                    \
 		return name(r->admin, q, reply);                                                             \
 	}
+#define INFER_ENTRY(name)                                                                                    \
+	static int name##_entry(struct router *r, struct request *q, const struct hub_route *route,          \
+				struct reply *reply)                                                         \
+	{                                                                                                    \
+		return name(r->infer, q, reply);                                                             \
+	}
 #define HUB_ENTRY(name)                                                                                      \
 	static int name##_entry(struct router *r, struct request *q, const struct hub_route *route,          \
 				struct reply *reply)                                                         \
 	{                                                                                                    \
 		return name(r->hub, q, route, reply);                                                        \
 	}
+INFER_ENTRY(infer_call)
 ADMIN_ENTRY(admin_index)
 ADMIN_ENTRY(admin_healthz)
 ADMIN_ENTRY(admin_readyz)
 ADMIN_ENTRY(admin_metrics)
 ADMIN_ENTRY(admin_status)
-HUB_ENTRY(hub_resolve)
+HUB_ENTRY(hub_file)
+HUB_ENTRY(hub_bucket_file)
+HUB_ENTRY(hub_space)
 HUB_ENTRY(hub_raw)
 HUB_ENTRY(hub_resolve_cache)
 HUB_ENTRY(hub_whoami)
@@ -50,9 +60,20 @@ HUB_ENTRY(hub_commits)
 HUB_ENTRY(hub_parquet)
 HUB_ENTRY(hub_croissant)
 HUB_ENTRY(hub_written)
+HUB_ENTRY(hub_repo_moved)
+HUB_ENTRY(hub_repo_deleted)
+HUB_ENTRY(hub_upload)
+HUB_ENTRY(hub_lfs_batch)
+HUB_ENTRY(hub_lfs_object)
+HUB_ENTRY(hub_lfs_other)
+HUB_ENTRY(hub_git)
+HUB_ENTRY(hub_git_push)
 HUB_ENTRY(hub_paths_info)
 HUB_ENTRY(hub_refs)
 HUB_ENTRY(hub_xet_token)
+HUB_ENTRY(hub_manifest)
+HUB_ENTRY(hub_registry_blob)
+HUB_ENTRY(hub_registry)
 HUB_ENTRY(hub_repo_info)
 HUB_ENTRY(hub_viewer)
 
@@ -69,11 +90,14 @@ static const struct row rows[] = {
 	{ methods, pattern, handler##_entry, ROUTE_##route, BODY_##body },
 #include "router/routes.def"
 #undef ROUTE
+	/* Inference calls are found by their method and first segments, before the table (infer_is_call). */
+	{ POST_ONLY, "{rest}", infer_call_entry, ROUTE_INFERENCE, BODY_WHOLE },
 	/* The dataset viewer has a host and paths of its own, never taken for the Hub's (A10): found by the host alone. */
 	{ ANY, "{rest}", hub_viewer_entry, ROUTE_OTHER, BODY_STREAM },
 };
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 #define VIEWER_ROW (&rows[ROW_COUNT - 1])
+#define INFER_ROW (&rows[ROW_COUNT - 2])
 
 /* Everything a request needs from its path; lives for one call. */
 struct match {
@@ -88,6 +112,7 @@ struct router *router_new(const struct router_opts *opts)
 	struct router *r = xcalloc(1, sizeof(*r));
 
 	r->hub = opts->hub;
+	r->infer = opts->infer;
 	r->admin = opts->admin;
 	return r;
 }
@@ -147,7 +172,11 @@ static int find_row(struct match *m, const struct request *q)
 		m->row = VIEWER_ROW;
 		return 0;
 	}
-	for (size_t i = 0; i < ROW_COUNT; i++) {
+	if (infer_is_call(q)) {
+		m->row = INFER_ROW;
+		return 0;
+	}
+	for (size_t i = 0; i < ROW_COUNT - 2; i++) {
 		if (!pattern_matches(rows[i].pattern, &m->segments, &m->repo, &m->route))
 			continue;
 		if (row_takes(&rows[i], q)) {
@@ -164,6 +193,15 @@ static int find_row(struct match *m, const struct request *q)
 static bool has_body(const struct request *q)
 {
 	return q->body_bytes != 0;
+}
+
+/* Our own pages: no other page may read them, whatever was answered (N08). */
+static bool is_own_path(struct str path)
+{
+	/* what pages upload goes to an address that they were given */
+	if (str_starts_with(path, STR("/-/upload/")))
+		return false;
+	return str_eq(path, STR("/")) || str_eq(path, STR("/-")) || str_starts_with(path, STR("/-/"));
 }
 
 /* Our own prefix never reaches the Hub, and nothing hidden is a Hub path. */
@@ -184,7 +222,12 @@ static void refuse_method(struct reply *reply)
 /* A slash hidden in a kind, a namespace or a name: what is passed on must mean the same to upstream as to us. */
 static bool hides_a_slash(const struct match *m)
 {
+	static const char *const with_kind[] = { "datasets", "spaces", "kernels", "buckets", "_space" };
 	unsigned names = str_eq(m->segments.part[0], STR("api")) ? 4 : 2;
+
+	for (size_t i = 0; i < sizeof(with_kind) / sizeof(with_kind[0]); i++)
+		if (str_eq(m->segments.part[0], str_from(with_kind[i])))
+			names = 3;
 
 	for (unsigned i = 0; i < names && i < m->segments.count; i++)
 		if (memchr(m->segments.part[i].ptr, '/', m->segments.part[i].len))
@@ -211,7 +254,7 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 			     "tokens belong in the Authorization field, never in a URL");
 	} else if (!is_known_method(q)) {
 		reply_refuse(reply, ENDPOINT_OWN, 501, "unknown method");
-	} else if (error == -EOPNOTSUPP && (!is_options(q) || is_no_hub_path(&m))) {
+	} else if (error == -EOPNOTSUPP && (!is_options(q) || is_own_path(q->path))) {
 		refuse_method(reply);
 	} else if (error == -EINVAL || error == -E2BIG || hides_a_slash(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this path has an empty, hidden or malformed segment");
@@ -231,6 +274,8 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 		return 0;
 	}
 	match_done(&m);
+	if (!is_own_path(q->path))
+		reply_add_standard(reply, q);
 	return 1;
 }
 
@@ -243,6 +288,16 @@ static void read_parts(struct match *m, const struct request *q)
 	(void)pattern_matches(m->row->pattern, &m->segments, &m->repo, &m->route);
 }
 
+/* Where a path follows a revision, only the repo's own names tell where the one ends. Returns 0 or -EAGAIN. */
+static int settle(struct router *r, struct request *q, struct match *m)
+{
+	struct str pattern = str_from(m->row->pattern);
+
+	if (!str_ends_with(pattern, STR("/{rev}/{path}")) || m->row->entry == hub_resolve_cache_entry)
+		return 0;
+	return hub_settle_revision(r->hub, q, &m->route, !str_starts_with(pattern, STR("api/")));
+}
+
 int router_handle(struct router *r, struct request *q, struct reply *reply)
 {
 	struct match m;
@@ -251,7 +306,9 @@ int router_handle(struct router *r, struct request *q, struct reply *reply)
 	if (is_options(q))
 		return preflight(r, q, reply);
 	read_parts(&m, q);
-	error = m.row->entry(r, q, &m.route, reply);
+	error = settle(r, q, &m);
+	if (error == 0)
+		error = m.row->entry(r, q, &m.route, reply);
 	match_done(&m);
 	if (error == 0 && q->route != ROUTE_ADMIN)
 		reply_add_standard(reply, q);

@@ -10,11 +10,13 @@
 #pragma once
 #include "admin/admin.h"
 #include "hub/hub.h"
+#include "infer/infer.h"
 
 struct router;
 
 struct router_opts {
 	struct hub *hub;
+	struct infer *infer;
 	struct admin *admin;
 };
 struct router *router_new(const struct router_opts *opts);

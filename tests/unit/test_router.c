@@ -120,16 +120,39 @@ static void refuses_paths_with_two_spellings(void **state)
 	}
 }
 
-static void refuses_too_many_segments(void **state)
+/* A path of 4 KiB may have two thousand folders; nobody looks at them one by one. */
+static void keeps_what_is_too_deep_together(void **state)
 {
-	struct segments s;
-	SCOPED_BUF path;
+	SCOPED_BUF path, file;
+	struct parts p;
 
 	buf_init(&path, 65536);
-	for (int i = 0; i < SEGMENTS_MAX + 1; i++)
+	buf_init(&file, 65536);
+	buf_append_str(&path, STR("/acme/pub/resolve/main"));
+	for (int i = 0; i < 2000; i++) {
 		buf_append_str(&path, STR("/a"));
-	assert_int_equal(segments_split(&s, buf_str(&path)), -E2BIG);
-	segments_done(&s);
+		buf_append_str(&file, i ? STR("/a") : STR("a"));
+	}
+	p = split(buf_str(&path).ptr);
+	assert_true(pattern_matches(RESOLVE, &p.segments, &p.repo, &p.route));
+	assert_true(str_eq(p.route.path, buf_str(&file)));
+	assert_true(str_eq(p.route.repo, STR("models/acme/pub")));
+	segments_done(&p.segments);
+	buf_done(&p.repo);
+
+	buf_append_str(&path, STR("/.."));
+	assert_int_equal(segments_split(&p.segments, buf_str(&path)), -EINVAL);
+	segments_done(&p.segments);
+}
+
+static void reads_a_name_to_the_end_of_the_path(void **state)
+{
+	assert_parts("api/{kind}/{id}/revision/{name}", "/api/models/acme/pub/revision/feature/x",
+		     "models/acme/pub", "feature/x", "");
+	assert_parts("api/{kind}/{id}/revision/{name}", "/api/models/gpt2/revision/refs%2Fpr%2F1",
+		     "models/gpt2", "refs/pr/1", "");
+	assert_no_match("api/{kind}/{id}/revision/{name}", "/api/models/acme/pub/revision/");
+	assert_no_match("api/{kind}/{id}/revision/{name}", "/api/models/acme/pub/revision");
 }
 
 static void never_wake(struct waiter *w)
@@ -219,7 +242,8 @@ int main(void)
 		cmocka_unit_test(reads_an_id_as_short_as_possible),
 		cmocka_unit_test(tells_one_segment_ids_from_two),
 		cmocka_unit_test(refuses_paths_with_two_spellings),
-		cmocka_unit_test(refuses_too_many_segments),
+		cmocka_unit_test(keeps_what_is_too_deep_together),
+		cmocka_unit_test(reads_a_name_to_the_end_of_the_path),
 		cmocka_unit_test(classifies_before_the_body_is_read),
 		cmocka_unit_test(refuses_before_any_handler),
 	};

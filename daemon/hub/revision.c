@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub/revision - where a branch whose own name has slashes ends and the path begins: "resolve/feature/x/config.json".
+ *
+ * Clients that encode the slash say it themselves; others leave it to the Hub, which knows its branches. A wrong guess would be
+ * kept as a branch that does not exist and a path that is none, so nothing is asked by a guess: the longest name that is known
+ * counts, and when the first segment is no name that is known, the repo's refs are asked for first. That is one call for each
+ * hub.revision-ttl and repo, and none for main, commits, refs/..., files at the top, and names that were seen before.
+ */
+#include "hub/priv.h"
+
+#include <errno.h>
+
+#define NAME_SEGMENTS_MAX 8
+
+static bool is_settled(const struct hub_route *route)
+{
+	return route->path.len == 0 || is_commit(route->revision) || str_eq(route->revision, STR("main")) ||
+	       str_eq(route->revision, STR("HEAD")) || memchr(route->revision.ptr, '/', route->revision.len);
+}
+
+/* The router keeps a path's segments side by side. */
+static struct str both(const struct hub_route *route)
+{
+	return str_from_range(route->revision.ptr, route->path.ptr + route->path.len);
+}
+
+static void part_at(struct hub_route *route, struct str all, size_t len)
+{
+	route->revision = (struct str){ all.ptr, len };
+	route->path = len == all.len ? (struct str){ all.ptr + len, 0 }
+				     : str_from_range(all.ptr + len + 1, all.ptr + all.len);
+}
+
+/* The longest known name that the text begins with; 0: none. */
+static size_t find_longest(struct hub *h, struct str repo, struct str all, bool needs_path)
+{
+	char commit[COMMIT_TEXT];
+	unsigned segments = 0;
+	size_t found = 0;
+
+	for (size_t i = 0; i <= all.len && segments < NAME_SEGMENTS_MAX; i++) {
+		if (i < all.len && all.ptr[i] != '/')
+			continue;
+		segments++;
+		if (i == all.len && needs_path)
+			break;
+		if (index_find_name(h->opts.index, repo, (struct str){ all.ptr, i }, commit, NULL) == 0)
+			found = i;
+	}
+	return found;
+}
+
+/* The refs are wanted for what they teach; who may see them, and what is said of it, is the handler's business. */
+static int ask_refs(struct hub *h, struct request *q, const struct hub_route *route)
+{
+	struct hub_route refs = { .kind = route->kind, .id = route->id, .repo = route->repo };
+	enum metric_result result = q->result;
+	struct str query = q->query;
+	struct reply ignored;
+	int r;
+
+	reply_init(&ignored);
+	q->query = STR("");
+	r = hub_refs(h, q, &refs, &ignored);
+	q->query = query;
+	q->result = result;
+	reply_done(&ignored);
+	return r;
+}
+
+int hub_settle_revision(struct hub *h, struct request *q, struct hub_route *route, bool needs_path)
+{
+	struct str all, repo;
+	SCOPED_BUF canonical = { 0 };
+	size_t len;
+
+	if (is_settled(route) || (needs_path && !memchr(route->path.ptr, '/', route->path.len)))
+		return 0;
+	all = both(route);
+	repo = hub_canonical(h, route, &canonical);
+	len = find_longest(h, repo, all, needs_path);
+	if (len == 0 && q->has_valid_subject && !hub_is_down(h, q)) {
+		if (ask_refs(h, q, route) == -EAGAIN)
+			return -EAGAIN;
+		/* the answer may have taught another name of the repo */
+		buf_done(&canonical);
+		repo = hub_canonical(h, route, &canonical);
+		len = find_longest(h, repo, all, needs_path);
+	}
+	if (len > 0)
+		part_at(route, all, len);
+	return 0;
+}

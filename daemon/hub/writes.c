@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub/writes - what a write through us makes untrue (read your own writes, hub-protocol 8.2 rule 3).
+ *
+ * A write takes back what was believed about the repo's names at once. What was asked before it and is answered after it
+ * must not bring that back: each write has a number, lessons and the keys of questions carry it.
+ * Pins stay: a client between its HEAD and its GET reads on (P9); only who wrote wants to see what it wrote.
+ * Never     touches what is pinned to a commit.
+ * Promises  (1) for PIN_MS after a write, and so for longer than any question lives, no answer to an older question is
+ *               believed.
+ */
+#include "hub/priv.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+bool is_write(const struct request *q)
+{
+	struct str method = str_from(q->method);
+
+	return !str_eq(method, STR("GET")) && !str_eq(method, STR("HEAD")) && !str_eq(method, STR("OPTIONS"));
+}
+
+/* Sent with POST, but only questions, or preparations. */
+static bool changes_nothing(const struct request *q, const struct hub_route *route)
+{
+	static const struct str asked[] = { STR("preupload/"), STR("paths-info/") };
+
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
+		if (str_starts_with(route->path, asked[i]))
+			return true;
+	return q->route == ROUTE_LFS || str_ends_with(q->path, STR("/git-upload-pack"));
+}
+
+/* --- numbers --------------------------------------------------------------------------------------------- */
+
+/* Who: NULL for everybody. */
+static void write_key(const struct request *who, struct str repo, struct buf *out)
+{
+	buf_init(out, 8192);
+	if (who) {
+		buf_append_str(out, str_from(who->client));
+		buf_append_char(out, 0);
+		buf_append(out, who->subject.id, SUBJECT_BYTES);
+	}
+	buf_append_str(out, repo);
+}
+
+static void put_mark(struct hub *h, const struct request *who, struct str repo, const char *number)
+{
+	SCOPED_BUF key;
+
+	write_key(who, repo, &key);
+	pins_put(&h->writes, buf_str(&key), str_from(number), clock_mono_ms(h->opts.clock));
+}
+
+static bool find_mark(struct hub *h, const struct request *who, struct str repo, char ret[COMMIT_TEXT])
+{
+	SCOPED_BUF key;
+
+	write_key(who, repo, &key);
+	return pins_find(&h->writes, buf_str(&key), clock_mono_ms(h->opts.clock), ret);
+}
+
+void hub_write_mark(struct hub *h, const struct request *who, struct str repo, struct buf *key)
+{
+	char number[COMMIT_TEXT];
+
+	if (atomic_load(&h->write_count) == 0)
+		return; /* where nobody writes it costs nothing */
+	if (find_mark(h, who, repo, number))
+		buf_appendf(key, " #%s", number);
+}
+
+bool hub_was_written(struct hub *h, struct str repo, uint64_t since)
+{
+	char text[COMMIT_TEXT];
+	uint64_t number;
+
+	return find_mark(h, NULL, repo, text) && parse_u64(str_from(text), &number) == 0 && number > since;
+}
+
+/* --- forgetting ------------------------------------------------------------------------------------------ */
+
+static void forget_in_index(struct hub *h, struct str repo)
+{
+	index_learn(h->opts.index,
+		    &(struct fact){ .kind = FACT_FORGET, .repo = repo, .at = clock_wall_s(h->opts.clock) });
+}
+
+void hub_forget_names(struct hub *h, const struct request *q, struct str repo)
+{
+	char number[COMMIT_TEXT];
+
+	(void)snprintf(number, sizeof(number), "%" PRIu64, atomic_fetch_add(&h->write_count, 1) + 1);
+	/* the number first: what is learned between is older */
+	put_mark(h, NULL, repo, number);
+	put_mark(h, q, repo, number);
+	forget_in_index(h, repo);
+}
+
+void hub_forget_repo(struct hub *h, const struct request *q, struct str repo)
+{
+	SCOPED_BUF canonical;
+
+	buf_init(&canonical, 1024);
+	(void)index_canonical_repo(h->opts.index, repo, &canonical);
+	hub_forget_names(h, q, repo);
+	auth_forget_repo(h->opts.auth, repo);
+	if (str_eq(buf_str(&canonical), repo))
+		return;
+	learn_alias(h, repo, STR(""), clock_wall_s(h->opts.clock));
+	hub_forget_names(h, q, buf_str(&canonical));
+	auth_forget_repo(h->opts.auth, buf_str(&canonical));
+}
+
+/* Who may read it may be others from now on. */
+static bool changes_rights(const struct hub_route *route)
+{
+	return str_eq(route->path, STR("settings")) ||
+	       str_starts_with(route->path, STR("user-access-request/")) ||
+	       str_starts_with(route->path, STR("resource-group"));
+}
+
+void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route)
+{
+	SCOPED_BUF canonical = { 0 };
+	struct str repo;
+
+	if (!route || route->repo.len == 0 || changes_nothing(q, route))
+		return;
+	repo = hub_canonical(h, route, &canonical);
+	hub_forget_names(h, q, repo);
+	if (changes_rights(route))
+		auth_forget_repo(h->opts.auth, repo);
+}
+
+void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_route *route)
+{
+	SCOPED_BUF canonical = { 0 };
+	char commit[COMMIT_TEXT];
+	int64_t at;
+
+	if (!route || route->repo.len == 0 || route->revision.len == 0 || changes_nothing(q, route))
+		return;
+	(void)hub_canonical(h, route, &canonical);
+	/* kept for when upstream has gone with it, but too old to be used while it is there */
+	if (index_find_name(h->opts.index, buf_str(&canonical), route->revision, commit, &at) == 0)
+		learn_name(h, buf_str(&canonical), route->revision, str_from(commit),
+			   at - (int64_t)(h->name_ttl_ms / 1000) - 1);
+}
