@@ -95,7 +95,7 @@ def handle_batch(hub, request, kind, repo_id):
     asked = request.json()
     is_upload = asked.get("operation") == "upload"
     repo = admit(hub, request, kind, repo_id, "write" if is_upload else "bytes", direct=True)
-    if asked.get("hash_algo", "sha256") != "sha256":
+    if asked.get("hash_algo", "sha256") not in ("sha256", "sha_256"):    # the second is what huggingface.js says
         return say(hub, request, {"message": "Only sha256 is supported"}, 409)
     if asked.get("operation") not in ("upload", "download"):
         return say(hub, request, {"message": "operation must be upload or download"}, 422)
