@@ -90,4 +90,4 @@ install: deps $(BUILD)/build.ninja
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir=$(abspath $(DESTDIR)))
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan .venv-tests .venv-hub1
+	rm -rf $(BUILD) build-asan build-tsan .venv-tests .venv-hub0 .venv-hub1

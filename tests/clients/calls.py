@@ -59,6 +59,11 @@ def download(**arguments):
     return {"path": path, "sha256": sha256(path)}
 
 
+def download_only(**arguments):
+    """Without the path, which is another on each machine."""
+    return {"sha256": download(**arguments)["sha256"]}
+
+
 def several(wanted):
     """[(name, arguments)] in one process, in turn; for each its value, or the names of its exception's classes and the message."""
     out = []
@@ -118,10 +123,49 @@ def read_parts(path, pieces):
 
 def exists(**arguments):
     api = HfApi()
-    return {"repo": api.repo_exists(arguments["repo_id"]), "file": api.file_exists(**arguments)}
+    revision = {"revision": arguments.get("revision") or "main"}
+    return {"repo": api.repo_exists(arguments["repo_id"]), "file": api.file_exists(**arguments),
+            "revision": api.revision_exists(arguments["repo_id"], **revision)}
 
 
-CALLS = {f.__name__: f for f in (version, snapshot, download, info, tree, paths_info, refs, metadata, read_parts, exists)}
+def commits(**arguments):
+    return [{"id": c.commit_id, "title": c.title, "message": c.message} for c in HfApi().list_repo_commits(**arguments)]
+
+
+def plain(value):
+    """What a method of the file system returned, without what may differ between versions: bytes as their SHA-256, entries short."""
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, dict) and "name" in value:
+        return {"name": value["name"], "size": value["size"] or 0, "type": value["type"]}
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in sorted(value.items())}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def fs(wanted):
+    """[(method of HfFileSystem, arguments)]"""
+    from huggingface_hub import HfFileSystem
+    system = HfFileSystem()
+    return [plain(getattr(system, name)(**arguments)) for name, arguments in wanted]
+
+
+def tensors(found):
+    return {name: [t.dtype, list(t.shape), list(t.data_offsets)] for name, t in sorted(found.tensors.items())}
+
+
+def safetensors(**arguments):
+    found = HfApi().get_safetensors_metadata(**arguments)
+    return {"sharded": found.sharded, "parameters": found.parameter_count,
+            "files": {name: tensors(each) for name, each in sorted(found.files_metadata.items())}}
+
+
+def safetensors_file(**arguments):
+    return tensors(HfApi().parse_safetensors_file_metadata(**arguments))
+
+
+CALLS = {f.__name__: f for f in (version, snapshot, download, download_only, info, tree, paths_info, refs, metadata, read_parts, exists,
+                                 commits, fs, safetensors, safetensors_file)}
 
 
 def main():

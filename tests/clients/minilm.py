@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sentence embeddings with numpy alone, from the files of a MiniLM model folder: tokens, six layers of BERT, mean, length 1.
+"""Sentence embeddings with numpy alone, of a MiniLM model: from the numbers of its words, six layers of BERT, mean, length 1.
 
-Owns      nothing; reads config.json, tokenizer.json and model.safetensors of one folder.
+Owns      nothing; reads the file with the weights.
 """
-import json
 import math
-from pathlib import Path
 
 import numpy
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer
 
 # Abramowitz and Stegun 7.1.26, to 1.5e-7: numpy has no erf.
 ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
@@ -31,12 +28,10 @@ def softmax(x):
 
 
 class MiniLM:
-    def __init__(self, folder):
-        folder = Path(folder)
-        self.config = json.loads((folder / "config.json").read_text())
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.no_padding()
-        self.weights = {name: array.astype(numpy.float32) for name, array in load_file(folder / "model.safetensors").items()}
+    def __init__(self, config, weights):
+        """What config.json says, and the path of model.safetensors."""
+        self.config = config
+        self.weights = {name: array.astype(numpy.float32) for name, array in load_file(weights).items()}
 
     def linear(self, x, name):
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
@@ -60,9 +55,8 @@ class MiniLM:
         inner = gelu(self.linear(x, f"{name}.intermediate.dense"))
         return self.normalise(x + self.linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
-    def embed(self, sentence):
-        """One vector of length 1."""
-        ids = self.tokenizer.encode(sentence).ids
+    def embed(self, ids):
+        """One vector of length 1, of the words that a tokenizer gave these numbers."""
         words = self.weights["embeddings.word_embeddings.weight"][ids]
         places = self.weights["embeddings.position_embeddings.weight"][:len(ids)]
         x = self.normalise(words + places + self.weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from facts import CONFIG, MODEL, add_large, bytes_of, commit_of, file_of
+from machine import Machine
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
@@ -101,3 +102,22 @@ def test_many_at_once(curl, hub, cache):
         assert hashlib.sha256((curl.folder / f"out{n}").read_bytes()).hexdigest() == file.sha256, n
     assert hub.body_bytes("cdn") <= file.size * 1.01
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_curl_in_every_phase(folder, hub, phases, is_pinned):
+    body, config = bytes_of(hub, "model.safetensors"), bytes_of(hub, "config.json")
+    where = f"/acme/pub/resolve/{commit_of(hub).id if is_pinned else 'main'}"
+    for phase in phases("curl", "", "files, ranges, resume" + (" at a commit" if is_pinned else ""), is_pinned):
+        user = Machine(folder / phase.name, None, phase.url)
+        out = user.home / "out"
+
+        def curl(*arguments, phase=phase, user=user, out=out):
+            *options, name = arguments
+            done = user.run(["curl", "-sS", "-q", "-f", "--noproxy", "*", *options, "-o", str(out), f"{phase.url}{where}/{name}"])
+            assert done.returncode == 0, f"{phase.name}: {done.stderr}"
+            return out.read_bytes()
+        assert curl("-r", "1000000-1999999", "model.safetensors") == body[1_000_000:2_000_000]
+        out.write_bytes(body[:2_000_000])
+        assert curl("-C", "-", "model.safetensors") == body
+        assert curl("model.safetensors") == body and curl("config.json") == config

@@ -185,8 +185,8 @@ def test_what_does_not_exist_is_said_not_to(machine):
     assert "RevisionNotFoundError" in user.error_of("info", repo_id="acme/pub", revision="nowhere")
     assert "RevisionNotFoundError" in user.error_of("download", repo_id="acme/pub", filename="config.json", revision="nowhere")
     assert "EntryNotFoundError" in user.error_of("download", repo_id="acme/pub", filename="no/such.txt")
-    assert user.call("exists", repo_id="acme/pub", filename="config.json") == {"repo": True, "file": True}
-    assert user.call("exists", repo_id="acme/pub", filename="none.json") == {"repo": True, "file": False}
+    assert user.call("exists", repo_id="acme/pub", filename="config.json") == {"repo": True, "file": True, "revision": True}
+    assert user.call("exists", repo_id="acme/pub", filename="none.json") == {"repo": True, "file": False, "revision": True}
 
 
 def test_a_branch_that_moved_is_followed(machine, hub, start):

