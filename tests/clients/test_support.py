@@ -19,6 +19,11 @@ def test_every_client_that_people_use_is_in_the_table():
         assert client in told, client
 
 
+def test_clients_that_could_not_run_are_not_missed():
+    table = support.HEAD + "| a | 1 | x | yes | yes | yes |  |\n| b | 1 | x | yes | yes | yes |  |\n"
+    assert support.without_absent(table, [{"client": "a"}]) == support.HEAD + "| a | 1 | x | yes | yes | yes |  |\n"
+
+
 def rows(what, version="1.0", note="", **phases):
     return [{"client": "c", "version": version, "what": what, "phase": phase, "result": result, "note": note}
             for phase, result in phases.items()]
