@@ -61,8 +61,9 @@ test-quick: build-tests
 lint: deps-tests
 	@tests/run --build $(BUILD) --suite lint
 
-demo: build-tests
-	@HFCACHED=$(abspath $(DAEMON)) $(VENV_PYTHON) tests/demo.py
+demo: build
+	@tests/setup --demo
+	@HFCACHED=$(abspath $(DAEMON)) .venv-demo/bin/python tests/demo.py
 
 bench: build-tests
 	@HFCACHED=$(abspath $(DAEMON)) $(PYTHON) tests/bench/bench.py $(ARGS)
@@ -90,4 +91,4 @@ install: deps $(BUILD)/build.ninja
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir=$(abspath $(DESTDIR)))
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan .venv-tests .venv-hub0 .venv-hub1
+	rm -rf $(BUILD) build-asan build-tsan .venv-demo .venv-tests .venv-hub0 .venv-hub1
