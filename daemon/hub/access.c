@@ -25,6 +25,15 @@ static enum upstream_state upstream_of(const struct hub *h, int upstream_error)
 	return fetch_is_down(h->opts.fetch) ? UPSTREAM_GONE : UPSTREAM_FAILED;
 }
 
+/* What is lent may be given for the very answer that is still to come. */
+static void note_whose_right(struct hub *h, struct request *q, struct str repo, enum access_level level,
+			     int upstream_error, enum access_verdict verdict)
+{
+	if ((verdict == ACCESS_ALLOW || q->subject.is_lent) &&
+	    !auth_is_own_right(h->opts.auth, &q->subject, repo, level, upstream_of(h, upstream_error)))
+		q->is_not_for_pages = true;
+}
+
 enum door hub_door(struct hub *h, struct request *q, struct str repo, enum access_level level,
 		   enum endpoint_class class, int upstream_error, struct reply *r)
 {
@@ -39,6 +48,7 @@ enum door hub_door(struct hub *h, struct request *q, struct str repo, enum acces
 	auth_lend(h->opts.auth, &q->subject, repo);
 	verdict = auth_may_read(h->opts.auth, &q->subject, repo, level, upstream_of(h, upstream_error),
 				&refusal);
+	note_whose_right(h, q, repo, level, upstream_error, verdict);
 	if (verdict == ACCESS_ALLOW)
 		return DOOR_OPEN;
 	if (verdict == ACCESS_PROBE)
@@ -47,7 +57,7 @@ enum door hub_door(struct hub *h, struct request *q, struct str repo, enum acces
 	if (refusal.status) {
 		reply_refusal(r, class, &refusal);
 		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
-		q->result = RESULT_NEGATIVE_HIT;
+		q->result = q->used_upstream ? RESULT_MISS : RESULT_NEGATIVE_HIT;
 	} else {
 		reply_error(r, q, class, why_no_proof(upstream_error), STR(""));
 		q->result = RESULT_OFFLINE_MISS;
@@ -79,10 +89,22 @@ void hub_note(struct request *q, const struct hub_route *route)
 		q->log_revision = str_dup(route->revision);
 }
 
-struct str hub_canonical(struct hub *h, const struct hub_route *route, struct buf *out)
+/*
+ * A name that somebody gave up can be taken by somebody else, and only a question under that name tells. So an alias that was not
+ * seen for this long is not followed, and the answer renews or ends it. An hour: at most so long is a new owner not reached, and
+ * an old name costs one question more in that time.
+ */
+#define ALIAS_S 3600
+
+struct str hub_canonical(struct hub *h, const struct request *q, const struct hub_route *route,
+			 struct buf *out)
 {
+	/* once asked it is as young as it can be, whatever came of the question */
+	bool is_any = q->ask_count > 0 || fetch_is_down(h->opts.fetch);
+
 	buf_init(out, 1024);
-	(void)index_canonical_repo(h->opts.index, route->repo, out);
+	(void)index_canonical_repo(h->opts.index, route->repo,
+				   is_any ? 0 : clock_wall_s(h->opts.clock) - ALIAS_S, out);
 	return buf_str(out);
 }
 

@@ -34,7 +34,7 @@ static void pin_key(struct hub *h, const struct request *q, const struct hub_rou
 	buf_append_char(out, 0);
 	buf_append_str(out, route->revision);
 	if (atomic_load(&h->write_count))
-		hub_write_mark(h, q, hub_canonical(h, route, &canonical), out);
+		hub_write_mark(h, q, hub_canonical(h, q, route, &canonical), out);
 }
 
 /* A GET for one byte is what some clients send in HEAD's place. */
@@ -132,7 +132,7 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 			     struct situation now, struct reply *r)
 {
 	SCOPED_BUF canonical;
-	struct str repo = hub_canonical(h, route, &canonical);
+	struct str repo = hub_canonical(h, q, route, &canonical);
 	struct content_id content;
 	struct name_state name;
 	enum door door = hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, now.access_error, r);
@@ -152,17 +152,18 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 		reply_entry_not_found(r, name.commit);
 		doc_set_privacy(h, q, repo, ACCESS_META, r);
 		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
-		q->result = RESULT_NEGATIVE_HIT;
+		q->result = q->used_upstream ? RESULT_MISS : RESULT_NEGATIVE_HIT;
 		return 0;
 	}
 	return 1;
 }
 
-static int ask_upstream(struct hub *h, struct request *q, const struct hub_route *route,
+/* is_again: the first answer could not be used before it was known which repo it is about. */
+static int ask_upstream(struct hub *h, struct request *q, const struct hub_route *route, bool is_again,
 			const struct answer **ret_answer)
 {
 	SCOPED_BUF canonical, target, key;
-	struct str repo = hub_canonical(h, route, &canonical);
+	struct str repo = hub_canonical(h, q, route, &canonical);
 	struct headers extra;
 	struct question question = { .method = "HEAD",
 				     .token = q->subject.token,
@@ -181,6 +182,8 @@ static int ask_upstream(struct hub *h, struct request *q, const struct hub_route
 	buf_append_str(&key, STR("resolve "));
 	buf_append(&key, q->subject.id, SUBJECT_BYTES);
 	buf_append_str(&key, buf_str(&target));
+	if (is_again)
+		buf_append_str(&key, STR(" again"));
 	hub_write_mark(h, NULL, repo, &key);
 	headers_init(&extra);
 	hub_pass_headers(q, &extra);
@@ -194,7 +197,7 @@ static void refuse(struct hub *h, struct request *q, const struct hub_route *rou
 		   const struct answer *answer, struct reply *r)
 {
 	SCOPED_BUF canonical;
-	struct str repo = hub_canonical(h, route, &canonical);
+	struct str repo = hub_canonical(h, q, route, &canonical);
 
 	if (hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, 0, r) != DOOR_CLOSED)
 		reply_upstream_error(r, ENDPOINT_FILE, answer);
@@ -214,7 +217,13 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	if (verdict != 1)
 		return verdict;
 
-	error = ask_upstream(h, q, route, &answer);
+	error = ask_upstream(h, q, route, false, &answer);
+	if (error == 0 && answer->learned == -EXDEV) {
+		error = hub_ask_identity(h, q, route, r);
+		if (error != 0)
+			return error < 0 ? error : 0;
+		error = ask_upstream(h, q, route, true, &answer);
+	}
 	if (error < 0)
 		return error == -EAGAIN ? -EAGAIN : (reply_error(r, q, ENDPOINT_FILE, error, route->path), 0);
 	if (answer->error == 0 && answer->status < 500 && answer->status != 429) {

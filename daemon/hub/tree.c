@@ -50,13 +50,13 @@ static int find_commit(struct hub *h, struct request *q, const struct hub_route 
 	int error;
 
 	hub_note(q, route);
-	spec->repo = hub_canonical(h, route, canonical);
+	spec->repo = hub_canonical(h, q, route, canonical);
 	error = hub_commit_of(h, q, route, spec->repo, spec->commit, r);
 	if (error != 0)
 		return error;
 	/* asking for the commit may have taught another name of the repo */
 	buf_done(canonical);
-	spec->repo = hub_canonical(h, route, canonical);
+	spec->repo = hub_canonical(h, q, route, canonical);
 	return 0;
 }
 
@@ -93,7 +93,7 @@ static int serve_no_folder(struct hub *h, struct request *q, const struct hub_ro
 	reply_entry_not_found(r, spec->commit);
 	doc_set_privacy(h, q, spec->repo, ACCESS_META, r);
 	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
-	q->result = RESULT_NEGATIVE_HIT;
+	q->result = q->used_upstream ? RESULT_MISS : RESULT_NEGATIVE_HIT;
 	return 0;
 }
 

@@ -274,7 +274,7 @@ static int reply_listing(struct hub *h, struct request *q, const struct hub_rout
 	if (!is_root && (l->folder == LAYOUT_ROOT || !w->layout->items[l->folder].is_folder)) {
 		reply_entry_not_found(r, w->doc.commit);
 		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
-		q->result = RESULT_NEGATIVE_HIT;
+		q->result = q->used_upstream ? RESULT_MISS : RESULT_NEGATIVE_HIT;
 		return 0;
 	}
 	if (l->has_cursor) {
