@@ -90,15 +90,35 @@ static void settle_and_free(struct index *x, struct index_batch *b, bool is_lost
 	batch_free(b);
 }
 
+/* Of what is owed, that other repos have taken names: what was known of these stays unknown, whatever else is given up. */
+static struct index_batch *keep_forget_alls(struct index_batch *owed)
+{
+	struct index_batch *kept = batch_new();
+	size_t left = 0;
+
+	for (size_t i = 0; i < owed->count; i++) {
+		if (owed->items[i]->fact.kind == FACT_FORGET_ALL)
+			batch_add(kept, owed->items[i]);
+		else
+			owed->items[left++] = owed->items[i];
+	}
+	owed->count = left;
+	return kept;
+}
+
 /* Too much that cannot be written, rights taken away perhaps among it: from now on no right on disk counts. */
 static void distrust(struct index *x)
 {
+	struct index_batch *kept = keep_forget_alls(x->owed);
+
 	log_error("index", "revoked rights cannot be written: all rights on disk are void until they can",
 		  LOG_END);
 	atomic_store(&x->is_distrusted, true);
 	table_drop_clean(&x->table);
 	settle_and_free(x, x->owed, true);
-	x->owed = NULL;
+	x->owed = kept->count ? kept : NULL;
+	if (!x->owed)
+		batch_free(kept);
 }
 
 /* Gives a batch up but for the facts that take something away. */

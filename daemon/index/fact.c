@@ -10,6 +10,8 @@
  *   doc key=… body=<64 hex> size=… at=… type=… next=… commit=…
  *   alias to=models/acme/new at=…
  *   public level=files at=…
+ *   identity id=65a1… at=…
+ *   forget-all at=…                   none of the lines above counts, but those about who may read
  *
  * The repo is the journal's. Values are percent-encoded: all but the printable bytes from '!' to '~', and '%'. Fields in
  * any order; unknown ones are passed over, so that older programs read what newer ones wrote; a later field of the same
@@ -148,6 +150,15 @@ int fact_encode(const struct fact *f, struct buf *out)
 		(void)buf_append_str(out, level_words[f->level]);
 		put_time(out, f->at);
 		break;
+	case FACT_IDENTITY:
+		(void)buf_append_str(out, STR("identity"));
+		put_text(out, "id", f->to);
+		put_time(out, f->at);
+		break;
+	case FACT_FORGET_ALL:
+		(void)buf_append_str(out, STR("forget-all"));
+		put_time(out, f->at);
+		break;
 	default:
 		return 0;
 	}
@@ -167,6 +178,7 @@ enum field {
 	FIELD_PATH,
 	FIELD_KEY,
 	FIELD_TO,
+	FIELD_ID,
 	FIELD_TYPE,
 	FIELD_NEXT,
 	FIELD_TEXTS, /* those above are texts */
@@ -186,7 +198,7 @@ static const char *const field_words[FIELD_COUNT] = {
 	[FIELD_TO] = "to",           [FIELD_TYPE] = "type",   [FIELD_NEXT] = "next",
 	[FIELD_COMMIT] = "commit",   [FIELD_AT] = "at",       [FIELD_SIZE] = "size",
 	[FIELD_ENTRIES] = "entries", [FIELD_GIT] = "git",     [FIELD_SHA256] = "sha256",
-	[FIELD_BODY] = "body",       [FIELD_LEVEL] = "level",
+	[FIELD_BODY] = "body",       [FIELD_LEVEL] = "level", [FIELD_ID] = "id",
 };
 
 #define HAS(field) (1u << FIELD_##field)
@@ -203,6 +215,8 @@ static const struct {
 	{ "tree", FACT_TREE, HAS(COMMIT) },
 	{ "doc", FACT_DOC, HAS(KEY) | HAS(BODY) | HAS(SIZE) },
 	{ "public", FACT_PUBLIC, HAS(LEVEL) },
+	{ "identity", FACT_IDENTITY, HAS(ID) },
+	{ "forget-all", FACT_FORGET_ALL, 0 },
 };
 
 struct decoder {
@@ -378,7 +392,7 @@ static int finish(struct decoder *d)
 {
 	d->fact.at = (int64_t)d->at;
 	d->fact.revision = text(d, FIELD_REV);
-	d->fact.to = text(d, FIELD_TO);
+	d->fact.to = text(d, d->fact.kind == FACT_IDENTITY ? FIELD_ID : FIELD_TO);
 	d->fact.path = text(d, FIELD_PATH);
 	if (d->fact.kind == FACT_TREE)
 		d->fact.size = d->entries;

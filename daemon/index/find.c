@@ -79,7 +79,7 @@ int find_row(struct index *x, const struct key *k, struct value *ret)
 	struct value v;
 	struct row *row;
 	uint64_t epoch;
-	bool is_covered;
+	enum cover cover;
 
 	shard_read(s);
 	row = row_find(s, k);
@@ -88,16 +88,16 @@ int find_row(struct index *x, const struct key *k, struct value *ret)
 		shard_drop(s);
 		return ret->state != VALUE_NONE;
 	}
-	is_covered = forget_covers(s, k);
+	cover = forget_covers(s, k);
 	epoch = s->epoch;
 	shard_drop(s);
 
 	*ret = (struct value){ .state = VALUE_NONE };
-	if ((is_covered && k->kind != ROW_ENTRY) || rights_are_distrusted(x, k->kind))
+	if (cover == COVERS_ALL || rights_are_distrusted(x, k->kind))
 		return 0;
 	if (find_on_disk(x, k, &v) < 0)
 		return 0;
-	if (is_covered) {
+	if (cover == COVERS_ABSENT) {
 		/* entries that exist are for ever; "absent" is what a FORGET takes back */
 		if (v.state == VALUE_ABSENT)
 			v.state = VALUE_NONE;
@@ -110,7 +110,7 @@ int find_row(struct index *x, const struct key *k, struct value *ret)
 
 /* --- names --- */
 
-int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo)
+int index_canonical_repo(struct index *x, struct str repo, int64_t since, struct buf *ret_repo)
 {
 	SCOPED_FREE char *canonical = str_dup(repo);
 
@@ -119,9 +119,10 @@ int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo)
 		SCOPED_KEY k;
 
 		key_init(&k, ROW_ALIAS, hop ? str_from(canonical) : repo, STR(""), STR(""));
-		if (find_row(x, &k, &v) == 0) {
+		if (find_row(x, &k, &v) == 0 || v.to_at < since) {
 			struct str found = hop ? str_from(canonical) : repo;
 
+			value_done(ROW_ALIAS, &v);
 			buf_reset(ret_repo);
 			return buf_append_str(ret_repo, found);
 		}
@@ -131,6 +132,20 @@ int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo)
 	/* a circle: as good as no alias */
 	buf_reset(ret_repo);
 	return buf_append_str(ret_repo, repo);
+}
+
+int index_find_identity(struct index *x, struct str repo, struct buf *out)
+{
+	SCOPED_KEY k;
+	struct value v;
+	int r;
+
+	key_init(&k, ROW_IDENTITY, repo, STR(""), STR(""));
+	if (find_row(x, &k, &v) == 0)
+		return -ENODATA;
+	r = buf_append_str(out, str_from(v.to));
+	value_done(ROW_IDENTITY, &v);
+	return r;
 }
 
 int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT],
@@ -166,8 +181,10 @@ static void commits_add(struct commits *c, struct str commit)
 static int add_pending_commit(void *ctx, struct str key, void *value)
 {
 	struct commits *c = ctx;
+	const struct row *row = value;
 
-	if (str_eq(key_repo(key), c->repo) && str_starts_with(key_a(key), c->prefix))
+	if (row->value.state == VALUE_HELD && str_eq(key_repo(key), c->repo) &&
+	    str_starts_with(key_a(key), c->prefix))
 		commits_add(c, key_a(key));
 	return 0;
 }
@@ -199,8 +216,9 @@ int index_find_commit(struct index *x, struct str repo, struct str prefix, char 
 	struct commits c = { .repo = repo, .prefix = prefix };
 	struct conn *conn;
 	struct shard *s;
+	bool is_covered;
 	SCOPED_KEY k;
-	int r;
+	int r = 0;
 
 	key_init(&k, ROW_COMMIT, repo, STR(""), STR("")); /* for its shard */
 	if (prefix.len < COMMIT_PREFIX_MIN || prefix.len > COMMIT_HEX || !str_is_lower_hex(prefix))
@@ -209,12 +227,15 @@ int index_find_commit(struct index *x, struct str repo, struct str prefix, char 
 	s = &x->table.shards[k.shard];
 	shard_read(s);
 	(void)map_each(s->rows[ROW_COMMIT], add_pending_commit, &c);
+	is_covered = forget_covers(s, &k) == COVERS_ALL;
 	shard_drop(s);
-	conn = readers_take(&x->readers);
-	if (!conn)
-		return -ENODATA;
-	r = add_commits_on_disk(conn, &c);
-	readers_give(&x->readers, conn);
+	if (!is_covered) {
+		conn = readers_take(&x->readers);
+		if (!conn)
+			return -ENODATA;
+		r = add_commits_on_disk(conn, &c);
+		readers_give(&x->readers, conn);
+	}
 	if (r < 0 || c.count != 1)
 		return -ENODATA;
 	memcpy(ret_commit, c.found[0], COMMIT_TEXT);
@@ -265,22 +286,26 @@ int index_find_doc(struct index *x, struct str repo, struct str key, struct doc 
 	return 0;
 }
 
-static bool blob_is_stored(struct index *x, const struct digest *sha256)
+static bool blob_is_stored(struct index *x, const struct digest *sha256, uint64_t *ret_size)
 {
 	SCOPED_KEY k;
 	struct value v;
 
 	key_init(&k, ROW_BLOB, STR(""), (struct str){ (const char *)sha256->bytes, SHA256_BYTES }, STR(""));
-	return find_row(x, &k, &v) > 0;
+	if (find_row(x, &k, &v) == 0)
+		return false;
+	*ret_size = v.blob.size;
+	return true;
 }
 
 int find_blob_of_git(struct index *x, const struct git_oid *git, struct digest *ret_sha256)
 {
+	uint64_t ignored;
 	SCOPED_KEY k;
 	struct value v;
 
 	key_init(&k, ROW_GIT, STR(""), (struct str){ (const char *)git->bytes, SHA1_BYTES }, STR(""));
-	if (find_row(x, &k, &v) == 0 || !blob_is_stored(x, &v.sha256))
+	if (find_row(x, &k, &v) == 0 || !blob_is_stored(x, &v.sha256, &ignored))
 		return -ENODATA;
 	*ret_sha256 = v.sha256;
 	return 0;
@@ -288,10 +313,14 @@ int find_blob_of_git(struct index *x, const struct git_oid *git, struct digest *
 
 int index_find_blob(struct index *x, const struct content_id *content, struct digest *ret_sha256)
 {
+	uint64_t size;
+
 	if (content_is_git(content))
 		return find_blob_of_git(x, &content->git, ret_sha256);
-	if (!blob_is_stored(x, &content->sha256))
+	if (!blob_is_stored(x, &content->sha256, &size))
 		return -ENODATA;
+	if (size != content->size)
+		return -EBADMSG;
 	*ret_sha256 = content->sha256;
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * index/forget - what is taken back as a whole: after a write to a repo, or when a token has lost its rights.
+ * index/forget - what is taken back as a whole: after a write to a repo, when another repo has taken its name, or when a token has
+ * lost its rights.
  *
  * In memory it happens at once. Until the disk has done the same, shard.forgets says that what the disk holds does not count
  * (forget_covers).
@@ -13,7 +14,12 @@
 
 #include "common/banned.h"
 
-enum forget_scope { FORGET_REPO = 'f', FORGET_SUBJECT_GRANTS = 's', FORGET_REPO_GRANTS = 'r' };
+enum forget_scope {
+	FORGET_REPO = 'f',
+	FORGET_ALL = 'a',
+	FORGET_SUBJECT_GRANTS = 's',
+	FORGET_REPO_GRANTS = 'r',
+};
 
 static struct str forget_key(struct buf *out, enum forget_scope scope, struct str what)
 {
@@ -35,22 +41,43 @@ static bool doc_is_pinned(struct str key)
 	return str_starts_with(key, STR("c:"));
 }
 
-bool forget_covers(const struct shard *s, const struct key *k)
+/* What a FORGET_ALL takes back. */
+static bool is_of_repo(enum row_kind kind)
 {
+	return kind == ROW_NAME || kind == ROW_ENTRY || kind == ROW_TREE || kind == ROW_OBJECT ||
+	       kind == ROW_COMMIT || kind == ROW_DOC || kind == ROW_IDENTITY;
+}
+
+enum cover forget_covers(const struct shard *s, const struct key *k)
+{
+	bool is_covered = false;
+
 	if (map_count(s->forgets) == 0)
-		return false;
-	switch (k->kind) {
-	case ROW_NAME:
-	case ROW_ENTRY:
-		return forgets_has(s, FORGET_REPO, k->repo);
-	case ROW_DOC:
-		return !doc_is_pinned(k->a) && forgets_has(s, FORGET_REPO, k->repo);
-	case ROW_GRANT:
-		return forgets_has(s, FORGET_SUBJECT_GRANTS, k->a) ||
-		       forgets_has(s, FORGET_REPO_GRANTS, k->repo);
-	default:
-		return false;
-	}
+		return COVERS_NOT;
+	if (is_of_repo(k->kind) && forgets_has(s, FORGET_ALL, k->repo))
+		return COVERS_ALL;
+	if (k->kind == ROW_ENTRY)
+		return forgets_has(s, FORGET_REPO, k->repo) ? COVERS_ABSENT : COVERS_NOT;
+	if (k->kind == ROW_NAME || (k->kind == ROW_DOC && !doc_is_pinned(k->a)))
+		is_covered = forgets_has(s, FORGET_REPO, k->repo);
+	if (k->kind == ROW_GRANT)
+		is_covered = forgets_has(s, FORGET_SUBJECT_GRANTS, k->a) ||
+			     forgets_has(s, FORGET_REPO_GRANTS, k->repo);
+	return is_covered ? COVERS_ALL : COVERS_NOT;
+}
+
+bool repo_is_covered(struct index *x, struct str repo)
+{
+	struct shard *s;
+	bool is_covered;
+	SCOPED_KEY k;
+
+	key_init(&k, ROW_COMMIT, repo, STR(""), STR(""));
+	s = &x->table.shards[k.shard];
+	shard_read(s);
+	is_covered = forget_covers(s, &k) == COVERS_ALL;
+	shard_drop(s);
+	return is_covered;
 }
 
 static void forgets_add(struct shard *s, enum forget_scope scope, struct str what, int n)
@@ -70,6 +97,7 @@ struct forget {
 	struct shard *shard;
 	struct str repo;    /* empty: any */
 	struct str subject; /* empty: any */
+	bool takes_pinned;
 };
 
 static int forget_row(void *ctx, struct str key, void *value)
@@ -81,7 +109,7 @@ static int forget_row(void *ctx, struct str key, void *value)
 		return 0;
 	if (f->subject.len && !str_eq(key_a(key), f->subject))
 		return 0;
-	if (row->kind == ROW_DOC && doc_is_pinned(key_a(key)))
+	if (row->kind == ROW_DOC && doc_is_pinned(key_a(key)) && !f->takes_pinned)
 		return 0;
 	row_set(f->shard, row, &(struct value){ .state = VALUE_NONE });
 	return 0;
@@ -106,6 +134,26 @@ void learn_forget(struct index *x, const struct fact *f, struct push *p)
 		(void)forget_row(&forget, (struct str){ row->key, row->key_len }, row);
 	}
 	forgets_add(s, FORGET_REPO, f->repo, 1);
+	s->epoch++;
+	push_locked(x, p, item);
+	shard_drop(s);
+}
+
+void learn_forget_all(struct index *x, const struct fact *f, struct push *p)
+{
+	struct item *item = item_new(f);
+	struct forget forget = { .repo = f->repo, .takes_pinned = true };
+	SCOPED_KEY k;
+	struct shard *s;
+
+	key_init(&k, ROW_COMMIT, f->repo, STR(""), STR("")); /* for its shard: they are all in one */
+	s = &x->table.shards[k.shard];
+	forget.shard = s;
+	shard_write(s);
+	for (enum row_kind kind = 0; kind < ROW_KINDS; kind++)
+		if (is_of_repo(kind))
+			(void)map_each(s->rows[kind], forget_row, &forget);
+	forgets_add(s, FORGET_ALL, f->repo, 1);
 	s->epoch++;
 	push_locked(x, p, item);
 	shard_drop(s);
@@ -144,12 +192,14 @@ void settle_forget(struct index *x, const struct fact *f)
 {
 	SCOPED_KEY k;
 	unsigned first = 0, end = SHARDS;
-	enum forget_scope scope = f->kind == FACT_FORGET ? FORGET_REPO
-				  : f->repo.len          ? FORGET_REPO_GRANTS
-							 : FORGET_SUBJECT_GRANTS;
+	enum forget_scope scope = f->kind == FACT_FORGET       ? FORGET_REPO
+				  : f->kind == FACT_FORGET_ALL ? FORGET_ALL
+				  : f->repo.len                ? FORGET_REPO_GRANTS
+							       : FORGET_SUBJECT_GRANTS;
 	struct str what = scope == FORGET_SUBJECT_GRANTS ? subject_str(f) : f->repo;
 
-	key_init(&k, scope == FORGET_REPO ? ROW_NAME : ROW_GRANT, f->repo, subject_str(f), STR(""));
+	key_init(&k, scope == FORGET_REPO || scope == FORGET_ALL ? ROW_NAME : ROW_GRANT, f->repo,
+		 subject_str(f), STR(""));
 	if (scope != FORGET_REPO_GRANTS) {
 		first = k.shard;
 		end = first + 1;

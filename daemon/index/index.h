@@ -85,6 +85,10 @@ enum fact_kind {
 	FACT_FORGET,
 	/* all grants of a subject (repo empty) or of a repo (subject ignored) */
 	FACT_FORGET_GRANTS,
+	/* all that is known of repo but who may read it: the name stands for another repo now, or for none */
+	FACT_FORGET_ALL,
+	/* the Hub's own id of the repo that stands under this name is `to` */
+	FACT_IDENTITY,
 };
 
 struct doc {
@@ -103,7 +107,7 @@ struct fact {
 	struct str repo;
 	struct str revision; /* NAME */
 	struct str path;     /* ENTRY ABSENT; key of DOC */
-	struct str to;       /* ALIAS */
+	struct str to;       /* ALIAS IDENTITY */
 	char commit[COMMIT_TEXT];
 	struct content_id content; /* ENTRY OBJECT */
 	struct digest sha256;      /* BLOB BLOB_GONE USE */
@@ -128,8 +132,11 @@ void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx);
 
 /* --- questions; outputs untouched on failure --- */
 
-/* Follows aliases: the canonical repo. Always answers (repo itself when nothing is known). */
-int index_canonical_repo(struct index *x, struct str repo, struct buf *ret_repo);
+/* Follows aliases that were learned, or learned again, at `since` or later: the canonical repo. Always answers (repo
+ * itself when nothing is known). */
+int index_canonical_repo(struct index *x, struct str repo, int64_t since, struct buf *ret_repo);
+/* Appends the Hub's own id of repo. -ENODATA not known. */
+int index_find_identity(struct index *x, struct str repo, struct buf *out);
 /* Returns 0; -ENODATA never heard of. ret_checked_at may be NULL. */
 int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT],
 		    int64_t *ret_checked_at);
@@ -156,7 +163,7 @@ bool index_tree_is_known(struct index *x, struct str repo, struct str commit);
 int index_tree_each(struct index *x, struct str repo, struct str commit,
 		    int (*visit)(void *ctx, struct str path, const struct content_id *content), void *ctx);
 int index_find_doc(struct index *x, struct str repo, struct str key, struct doc *ret_doc);
-/* The stored blob of this content: always its sha256. -ENODATA not stored. */
+/* The stored blob of this content: always its sha256. -ENODATA not stored; -EBADMSG it is, and has another size. */
 int index_find_blob(struct index *x, const struct content_id *content, struct digest *ret_sha256);
 /* Fills public_level, public_at, granted, granted_at; the rest is the caller's. */
 void index_find_access(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES],

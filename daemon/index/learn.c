@@ -250,7 +250,10 @@ static bool is_sound(const struct fact *f)
 	case FACT_PUBLIC:
 	case FACT_GRANT:
 	case FACT_FORGET:
+	case FACT_FORGET_ALL:
 		return f->repo.len > 0;
+	case FACT_IDENTITY:
+		return f->repo.len > 0 && f->to.len > 0;
 	default:
 		return true;
 	}
@@ -276,6 +279,9 @@ static void learn(struct index *x, const struct fact *f, struct push *p)
 		break;
 	case FACT_FORGET:
 		learn_forget(x, f, p);
+		break;
+	case FACT_FORGET_ALL:
+		learn_forget_all(x, f, p);
 		break;
 	case FACT_FORGET_GRANTS:
 		learn_forget_grants(x, f, p);
@@ -322,7 +328,8 @@ static void settle_item(struct index *x, const struct item *item)
 	struct key keys[FACT_KEYS_MAX];
 	unsigned count;
 
-	if (item->fact.kind == FACT_FORGET || item->fact.kind == FACT_FORGET_GRANTS) {
+	if (item->fact.kind == FACT_FORGET || item->fact.kind == FACT_FORGET_GRANTS ||
+	    item->fact.kind == FACT_FORGET_ALL) {
 		settle_forget(x, &item->fact);
 		return;
 	}

@@ -47,6 +47,9 @@ unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX])
 	case FACT_PUBLIC:
 		key_init(&keys[0], ROW_PUBLIC, f->repo, none, none);
 		return 1;
+	case FACT_IDENTITY:
+		key_init(&keys[0], ROW_IDENTITY, f->repo, none, none);
+		return 1;
 	case FACT_GRANT:
 		key_init(&keys[0], ROW_GRANT, f->repo, subject_str(f), none);
 		return 1;
@@ -60,6 +63,7 @@ unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX])
 	case FACT_USE:
 	case FACT_FORGET:
 	case FACT_FORGET_GRANTS:
+	case FACT_FORGET_ALL:
 		break;
 	}
 	return 0;
@@ -79,6 +83,10 @@ void value_from_fact(const struct fact *f, struct value *v)
 			v->state = VALUE_NONE;
 		else
 			v->to = str_dup(f->to);
+		v->to_at = f->at;
+		break;
+	case FACT_IDENTITY:
+		v->to = str_dup(f->to);
 		break;
 	case FACT_NAME:
 		memcpy(v->name.commit, f->commit, COMMIT_TEXT);
@@ -114,6 +122,7 @@ void value_from_fact(const struct fact *f, struct value *v)
 	case FACT_USE:
 	case FACT_FORGET:
 	case FACT_FORGET_GRANTS:
+	case FACT_FORGET_ALL:
 		break;
 	}
 }
@@ -137,6 +146,8 @@ static bool says_the_same(const struct fact *f, const struct value *known)
 	switch (f->kind) {
 	case FACT_ALIAS:
 		return known->state == VALUE_HELD ? str_eq(f->to, str_from(known->to)) : alias_is_none(f);
+	case FACT_IDENTITY:
+		return known->state == VALUE_HELD && str_eq(f->to, str_from(known->to));
 	case FACT_NAME:
 		return known->state == VALUE_HELD && memcmp(f->commit, known->name.commit, COMMIT_HEX) == 0;
 	case FACT_ENTRY:
@@ -161,7 +172,7 @@ static bool says_the_same(const struct fact *f, const struct value *known)
 static bool is_for_ever(const struct fact *f)
 {
 	return f->kind == FACT_ENTRY || f->kind == FACT_ABSENT || f->kind == FACT_TREE ||
-	       f->kind == FACT_OBJECT;
+	       f->kind == FACT_OBJECT || f->kind == FACT_IDENTITY;
 }
 
 enum sameness fact_compare(const struct fact *f, const struct value *known)
@@ -181,12 +192,14 @@ bool fact_is_old_news(const struct fact *f, enum sameness same, const struct val
 {
 	if (same != SAME_YES)
 		return false;
-	return is_for_ever(f) || f->kind == FACT_ALIAS ||
-	       ((f->kind == FACT_PUBLIC || f->kind == FACT_GRANT) && known->state == VALUE_NONE);
+	return is_for_ever(f) ||
+	       ((f->kind == FACT_ALIAS || f->kind == FACT_PUBLIC || f->kind == FACT_GRANT) &&
+		known->state == VALUE_NONE);
 }
 
 bool fact_is_kept(const struct fact *f)
 {
-	return f->kind == FACT_FORGET || f->kind == FACT_FORGET_GRANTS || f->kind == FACT_BLOB_GONE ||
+	return f->kind == FACT_FORGET || f->kind == FACT_FORGET_ALL || f->kind == FACT_FORGET_GRANTS ||
+	       f->kind == FACT_BLOB_GONE ||
 	       ((f->kind == FACT_PUBLIC || f->kind == FACT_GRANT) && f->level != ACCESS_FILES);
 }

@@ -46,7 +46,7 @@ static int visit_entry(void *ctx, struct str key, void *value)
 	return 1;
 }
 
-/* What memory knows. *ret_is_final: the disk knows no more. */
+/* What memory knows. *ret_is_final: the disk knows no more, or nothing that counts. */
 static void look_in_memory(struct index *x, const struct key *k, struct value *ret, bool *ret_is_final,
 			   uint64_t *ret_epoch)
 {
@@ -68,10 +68,11 @@ static void look_in_memory(struct index *x, const struct key *k, struct value *r
 		*ret = search.found;
 		*ret_is_final = true;
 	}
+	*ret_is_final = *ret_is_final || forget_covers(s, k) == COVERS_ALL;
 	shard_drop(s);
 }
 
-/* A row that came meanwhile stays what it is, but for the place that names it. */
+/* A row that is there stays what it is, but for the place that names it; nothing is kept if anything was learned meanwhile. */
 static void keep(struct index *x, const struct key *k, const struct value *v, uint64_t epoch)
 {
 	struct shard *s = &x->table.shards[k->shard];
@@ -80,7 +81,7 @@ static void keep(struct index *x, const struct key *k, const struct value *v, ui
 	bool was_there;
 
 	shard_write(s);
-	row = row_find(s, k);
+	row = s->epoch == epoch ? row_find(s, k) : NULL;
 	if (!row && s->epoch == epoch)
 		row = row_make(&x->table, s, k, &was_there);
 	if (row && (row->value.state != VALUE_HELD || !row->value.object.path)) {
@@ -101,7 +102,7 @@ static int find_object(struct index *x, const struct key *k, struct value *ret)
 
 	look_in_memory(x, k, ret, &is_final, &epoch);
 	if (is_final)
-		return 1;
+		return ret->state == VALUE_HELD;
 	(void)find_on_disk(x, k, &on_disk);
 	/* the word in memory is younger than the one on disk; an entry says more than either */
 	if (ret->state == VALUE_HELD && !(on_disk.state == VALUE_HELD && on_disk.object.path)) {

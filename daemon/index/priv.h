@@ -19,6 +19,7 @@
  * shard learned nothing meanwhile (shard.epoch), so an old row never hides a newer one. A FORGET that is
  * not on disk yet
  * stands in shard.forgets: while it does, old rows of the disk count as gone.
+ * What is learned after a FORGET_ALL is compared with nothing that the disk still has (resolve() in queue.c).
  *
  * Locks: a shard's lock, then (inside) the queue's. The pool's is never held together with either.
  */
@@ -110,6 +111,7 @@ enum row_kind {
 	ROW_COMMIT, /* only while a fact about it is not on disk */
 	ROW_DOC,
 	ROW_PUBLIC,
+	ROW_IDENTITY,
 	ROW_GRANT,
 	ROW_BLOB, /* by SHA-256 */
 	ROW_GIT,  /* git id -> SHA-256; only as good as the ROW_BLOB it leads to */
@@ -126,7 +128,10 @@ struct value {
 	enum value_state state;
 	int64_t journaled_at;
 	union {
-		char *to; /* ALIAS; owned */
+		struct {
+			char *to;      /* ALIAS IDENTITY; owned */
+			int64_t to_at; /* ALIAS: when it was last seen to be one */
+		};
 		struct {
 			char commit[COMMIT_TEXT];
 			int64_t checked_at;
@@ -138,7 +143,7 @@ struct value {
 			char *path;      /* owned; NULL: no entry that names it was found */
 			bool was_looked; /* for an entry, on disk */
 		} object;
-		struct doc *doc;           /* owned */
+		struct doc *doc; /* owned */
 		struct {
 			enum access_level level;
 			int64_t at;
@@ -342,11 +347,18 @@ bool tree_is_lost(struct index *x, struct str repo, const char *commit);
 /* --- forget.c --- */
 
 void learn_forget(struct index *x, const struct fact *f, struct push *p);
+void learn_forget_all(struct index *x, const struct fact *f, struct push *p);
 void learn_forget_grants(struct index *x, const struct fact *f, struct push *p);
 /* It is on disk, or given up. */
 void settle_forget(struct index *x, const struct fact *f);
-/* While a FORGET that is not on disk covers the key: what the disk says about it does not count. Shard's lock. */
-bool forget_covers(const struct shard *s, const struct key *k);
+/*
+ * While a FORGET that is not on disk covers the key: what the disk says about it does not count; of an entry, COVERS_ABSENT: only
+ * if it says that there is none. Shard's lock.
+ */
+enum cover { COVERS_NOT, COVERS_ABSENT, COVERS_ALL };
+enum cover forget_covers(const struct shard *s, const struct key *k);
+/* The same for all of a repo's rows; takes the shard's lock. */
+bool repo_is_covered(struct index *x, struct str repo);
 
 /* --- find.c --- */
 

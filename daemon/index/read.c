@@ -16,6 +16,14 @@ static int read_alias(sqlite3_stmt *st, struct value *v)
 {
 	v->to = str_dup(sql_str(st, 0));
 	v->journaled_at = sqlite3_column_int64(st, 1);
+	v->to_at = sqlite3_column_int64(st, 2);
+	return 0;
+}
+
+static int read_identity(sqlite3_stmt *st, struct value *v)
+{
+	v->to = str_dup(sql_str(st, 0));
+	v->journaled_at = sqlite3_column_int64(st, 1);
 	return 0;
 }
 
@@ -124,6 +132,7 @@ static const struct {
 	[ROW_TREE] = { ST_FIND_TREE, BY_REPO_AND_COMMIT, read_tree },
 	[ROW_DOC] = { ST_FIND_DOC, BY_REPO_AND_A, read_doc },
 	[ROW_PUBLIC] = { ST_FIND_PUBLIC, BY_REPO, read_public },
+	[ROW_IDENTITY] = { ST_FIND_IDENTITY, BY_REPO, read_identity },
 	[ROW_GRANT] = { ST_FIND_GRANT, BY_A_AND_REPO, read_access },
 	[ROW_BLOB] = { ST_FIND_BLOB, BY_A, read_blob },
 	[ROW_GIT] = { ST_FIND_GIT, BY_A, read_git },

@@ -10,6 +10,7 @@
  *          ├─ names                  revision -> commit
  *          ├─ docs                   API answers; their bodies are blobs
  *          ├─ publics, grants        who may read what
+ *          ├─ identities             the Hub's own id of the repo: another one is another repo
  *          ├─ objects                what the repo holds by SHA-256 although no entry is known to name it
  *   aliases                          old name -> canonical name of a repo
  *   blobs                            what the store holds, by both names, and when it was last read
@@ -67,12 +68,16 @@ static const char *const migrations[] = {
 	" PRIMARY KEY (repo_id, sha256)) WITHOUT ROWID;"
 	"CREATE INDEX objects_at ON objects (at);"
 	"CREATE INDEX entries_content ON entries (content, commit_id) WHERE kind = 1;",
+	/* 3 */
+	"CREATE TABLE identities (repo_id INTEGER PRIMARY KEY REFERENCES repos (id), hub_id BLOB NOT NULL,"
+	" journaled_at INTEGER NOT NULL);",
 };
 #define VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
 
 /* Children before parents, as the references ask. */
 static const char wipe_text[] =
 	"DELETE FROM entries; DELETE FROM names; DELETE FROM docs; DELETE FROM publics; DELETE FROM objects;"
+	"DELETE FROM identities;"
 	"DELETE FROM grants; DELETE FROM aliases; DELETE FROM blobs; DELETE FROM commits;"
 	"DELETE FROM repos; DELETE FROM leaving;";
 

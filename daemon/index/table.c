@@ -44,7 +44,7 @@ void doc_done(struct doc *d)
 
 void value_done(enum row_kind kind, struct value *v)
 {
-	if (v->state == VALUE_HELD && kind == ROW_ALIAS)
+	if (v->state == VALUE_HELD && (kind == ROW_ALIAS || kind == ROW_IDENTITY))
 		free(v->to);
 	if (v->state == VALUE_HELD && kind == ROW_OBJECT)
 		free(v->object.path);
@@ -58,7 +58,7 @@ void value_done(enum row_kind kind, struct value *v)
 void value_copy(enum row_kind kind, const struct value *from, struct value *ret)
 {
 	*ret = *from;
-	if (from->state == VALUE_HELD && kind == ROW_ALIAS)
+	if (from->state == VALUE_HELD && (kind == ROW_ALIAS || kind == ROW_IDENTITY))
 		ret->to = xstrdup(from->to);
 	if (from->state == VALUE_HELD && kind == ROW_OBJECT && from->object.path)
 		ret->object.path = xstrdup(from->object.path);

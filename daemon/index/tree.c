@@ -21,6 +21,7 @@ struct fresh {
 		struct content_id content;
 	} * at; /* owned */
 	size_t count, room;
+	bool is_all; /* what the disk still has of it counts no more */
 };
 
 static int add_fresh(void *ctx, struct str key, void *value)
@@ -73,6 +74,7 @@ static void fresh_collect(struct index *x, struct fresh *f)
 	shard_read(s);
 	if (s->pinned_entries)
 		(void)map_each(s->rows[ROW_ENTRY], add_fresh, f);
+	f->is_all = forget_covers(s, &k) == COVERS_ALL;
 	shard_drop(s);
 	if (f->count)
 		qsort(f->at, f->count, sizeof(*f->at), fresh_compare);
@@ -124,14 +126,16 @@ static int walk_disk(struct walk *w, struct conn *c, sqlite3_stmt *st)
 static int walk_both(struct walk *w, struct conn *c)
 {
 	sqlite3_stmt *st = NULL;
-	int r = sql_start(c, ST_EACH_ENTRY, &st);
+	int r = w->fresh.is_all ? 0 : sql_start(c, ST_EACH_ENTRY, &st);
 
 	if (r < 0)
 		return r;
-	sql_bind_str(st, 1, w->fresh.repo);
-	sql_bind_commit(st, 2, w->fresh.commit.ptr);
-	r = walk_disk(w, c, st);
-	sql_stop(st);
+	if (st) {
+		sql_bind_str(st, 1, w->fresh.repo);
+		sql_bind_commit(st, 2, w->fresh.commit.ptr);
+		r = walk_disk(w, c, st);
+		sql_stop(st);
+	}
 	while (r == 0 && w->next < w->fresh.count)
 		r = walk_fresh(w);
 	return r;

@@ -393,6 +393,43 @@ static int apply_forget_grants(struct index *x, const struct fact *f)
 	return sql_run(x->writer, st);
 }
 
+/* Children before parents. The commits go as well, and with them what the memo says about them. */
+static int apply_forget_all(struct index *x, const struct fact *f)
+{
+	static const enum statement steps[] = { ST_FORGET_NAMES,       ST_FORGET_ALL_DOCS,
+						ST_FORGET_ALL_OBJECTS, ST_FORGET_ALL_ENTRIES,
+						ST_FORGET_ALL_COMMITS, ST_FORGET_IDENTITY };
+	int64_t repo;
+	int r = repo_id(x, f->repo, false, &repo);
+
+	if (r < 0)
+		return r == -ENODATA ? 0 : r;
+	memo_reset(x);
+	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(steps[0]); i++)
+		r = run_for_repo(x, steps[i], repo);
+	return r;
+}
+
+static int apply_identity(struct index *x, const struct item *item)
+{
+	const struct fact *f = &item->fact;
+	sqlite3_stmt *st = NULL;
+	int64_t repo;
+	int r;
+
+	if (item->same == SAME_YES)
+		return 0;
+	r = repo_id(x, f->repo, true, &repo);
+	if (r == 0)
+		r = sql_start(x->writer, ST_PUT_IDENTITY, &st);
+	if (r < 0)
+		return r;
+	sql_bind_int(st, 1, repo);
+	sql_bind_str(st, 2, f->to);
+	sql_bind_int(st, 3, journaled_at(item));
+	return sql_run(x->writer, st);
+}
+
 int apply_fact(struct index *x, const struct item *item)
 {
 	const struct fact *f = &item->fact;
@@ -425,6 +462,10 @@ int apply_fact(struct index *x, const struct item *item)
 		return apply_forget(x, f);
 	case FACT_FORGET_GRANTS:
 		return apply_forget_grants(x, f);
+	case FACT_FORGET_ALL:
+		return apply_forget_all(x, f);
+	case FACT_IDENTITY:
+		return apply_identity(x, item);
 	case FACT_USE:
 		break;
 	}

@@ -6,7 +6,8 @@
  *           checked every 30 s does not make a file grow for ever.
  * Threads   the keeper's.
  * Promises  (1) lines of one repo are in the order in which they were learned.
- *           (2) a mark taken away that could not be written is written later: else a rebuild would open a repo again.
+ *           (2) a mark or a whole repo taken away that could not be written is written later: else a rebuild would open a
+ *           repo again, or give an old repo's files for those of a new one.
  */
 #include "keeper/priv.h"
 
@@ -168,7 +169,7 @@ static void group_failed(struct journal *j, struct index_batch *b, const struct 
 		const struct fact *f = index_batch_fact(b, g->facts[i]);
 
 		index_batch_unjournaled(b, g->facts[i]);
-		if (f->kind == FACT_PUBLIC && f->level != ACCESS_FILES)
+		if (f->kind == FACT_FORGET_ALL || (f->kind == FACT_PUBLIC && f->level != ACCESS_FILES))
 			owe(j, f->repo, line_of(t, g->facts[i]));
 	}
 }

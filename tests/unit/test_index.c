@@ -45,13 +45,13 @@ static void look_at_aliases(struct fixture *f)
 
 	buf_init(&out, 100);
 	(void)buf_append_str(&out, STR("before"));
-	assert_int_equal(index_canonical_repo(f->index, STR("models/old"), &out), 0);
+	assert_int_equal(index_canonical_repo(f->index, STR("models/old"), 0, &out), 0);
 	assert_string_equal(out.bytes, "models/acme/new");
-	assert_int_equal(index_canonical_repo(f->index, STR("models/nobody/knows"), &out), 0);
+	assert_int_equal(index_canonical_repo(f->index, STR("models/nobody/knows"), 0, &out), 0);
 	assert_string_equal(out.bytes, "models/nobody/knows");
-	assert_int_equal(index_canonical_repo(f->index, STR("models/circle/a"), &out), 0);
+	assert_int_equal(index_canonical_repo(f->index, STR("models/circle/a"), 0, &out), 0);
 	assert_string_equal(out.bytes, "models/circle/a");
-	assert_int_equal(index_canonical_repo(f->index, STR("models/back"), &out), 0);
+	assert_int_equal(index_canonical_repo(f->index, STR("models/back"), 0, &out), 0);
 	assert_string_equal(out.bytes, "models/back");
 }
 

@@ -64,6 +64,10 @@ static void facts_survive_the_way_through_a_line(void **state)
 	expect_round_trip(&f);
 	f = (struct fact){ .kind = FACT_ALIAS, .repo = REPO, .to = STR("models/b"), .at = 5 };
 	expect_round_trip(&f);
+	f = (struct fact){ .kind = FACT_IDENTITY, .repo = REPO, .to = STR("65a1 %="), .at = 5 };
+	expect_round_trip(&f);
+	f = (struct fact){ .kind = FACT_FORGET_ALL, .repo = REPO, .at = 6 };
+	expect_round_trip(&f);
 	for (enum access_level level = ACCESS_NONE; level <= ACCESS_FILES; level++) {
 		f = right_fact(FACT_PUBLIC, 0, level, 77);
 		expect_round_trip(&f);
@@ -131,6 +135,8 @@ static void refuses_lines_that_are_none(void **state)
 		"entry commit=" C1 " path=a git=" C1 " sha256=" C1 "111111111111111111111111 size=1",
 		"entry commit=" C1 " path=a git=" C1 " size=9223372036854775808",
 		"public level=all",
+		"identity at=1",
+		"identity to=x at=1",
 		"doc key=a size=1",
 		"doc key=a size=1 body=" C1 "111111111111111111111111 type=a%00b",
 		"frobnicate a=b",

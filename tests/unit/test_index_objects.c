@@ -201,10 +201,11 @@ static void a_database_of_the_first_version_is_brought_on(void **state)
 	commit(f);
 	index_close(f->index);
 	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
-	assert_int_equal(
-		sqlite3_exec(db, "DROP TABLE objects; DROP INDEX entries_content; PRAGMA user_version = 1",
-			     NULL, NULL, NULL),
-		SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db,
+				      "DROP TABLE objects; DROP TABLE identities; DROP INDEX "
+				      "entries_content; PRAGMA user_version = 1",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	assert_int_equal(try_open(f, &reason), 0);
 	expect_object(f, 5, 55, "old.bin");

@@ -665,6 +665,31 @@ static void a_mark_taken_away_reaches_the_journal_after_the_disk_was_full(void *
 	assert_int_equal(public_level(h), ACCESS_NONE);
 }
 
+static void a_repo_that_was_forgotten_stays_so_after_the_disk_was_full(void **state)
+{
+	struct house *h = *state;
+	struct content_id content = { .kind = CONTENT_GIT, .size = 3 }, got;
+	struct fact name = name_fact("main", C2, 3000);
+
+	learn_entry(h, C1, "old", &content);
+	keeper_sync(h->keeper);
+	limit_files(1);
+	index_learn(h->index, &(struct fact){ .kind = FACT_FORGET_ALL, .repo = REPO, .at = 2000 });
+	keeper_sync(h->keeper);
+	assert_int_equal(index_find_entry(h->index, REPO, STR(C1), STR("old"), &got), -ENODATA);
+	limit_files(RLIM_INFINITY);
+	index_learn(h->index, &name);
+	learn_entry(h, C2, "new", &content);
+	keeper_sync(h->keeper);
+	assert_int_equal(count_lines(h, "forget-all"), 1);
+	stop(h);
+	lose_index(h);
+	start(h);
+	assert_true(h->was_rebuilt);
+	assert_int_equal(index_find_entry(h->index, REPO, STR(C1), STR("old"), &got), -ENODATA);
+	assert_int_equal(index_find_entry(h->index, REPO, STR(C2), STR("new"), &got), 0);
+}
+
 static void a_document_goes_with_bytes_that_could_not_be_written(void **state)
 {
 	struct house *h = *state;
@@ -750,6 +775,7 @@ static void dump_rebuildable(struct house *h, struct buf *out)
 		"SELECT hex(r.name), hex(key), hex(body), body_size, fetched_at, content_type, link_next, "
 		"hex(hash) FROM docs d"
 		" JOIN repos r ON r.id = d.repo_id ORDER BY 1, 2",
+		"SELECT hex(r.name), hub_id FROM identities i JOIN repos r ON r.id = i.repo_id ORDER BY 1",
 		"SELECT hex(r.name), level FROM publics p JOIN repos r ON r.id = p.repo_id ORDER BY 1",
 		"SELECT hex(sha256), hex(git), size FROM blobs ORDER BY 1",
 	};
@@ -785,6 +811,14 @@ static void live_a_while(struct house *h)
 		(void)snprintf(text, sizeof(text), "{\"n\":%u}", i);
 		assert_int_equal(learn_doc(h, path, text, strlen(text)), 0);
 		learn_public(h, i % 4 == 0 ? ACCESS_NONE : i % 4 == 1 ? ACCESS_META : ACCESS_FILES, 1000 + i);
+		if (i == 20) { /* another repo has the name; much of it is the same */
+			index_learn(h->index,
+				    &(struct fact){ .kind = FACT_FORGET_ALL, .repo = REPO, .at = 1000 });
+			index_learn(h->index, &(struct fact){ .kind = FACT_IDENTITY,
+							      .repo = REPO,
+							      .to = STR("65a1"),
+							      .at = 1000 });
+		}
 		if (i % 40 == 0)
 			(void)fill_seed(h, 1000 + i, i);
 	}
@@ -1195,6 +1229,7 @@ int main(void)
 		TEST(evicts_down_to_a_smaller_limit_at_start),
 		TEST(rechecks_do_not_make_journals_grow),
 		TEST(a_mark_taken_away_reaches_the_journal_after_the_disk_was_full),
+		TEST(a_repo_that_was_forgotten_stays_so_after_the_disk_was_full),
 		TEST(a_document_goes_with_bytes_that_could_not_be_written),
 		TEST(blobs_stored_while_the_index_could_not_be_written_are_found_again),
 		TEST(a_rebuilt_index_equals_the_lost_one),
