@@ -21,10 +21,10 @@ static void open_it(struct breaker *b, uint64_t now_mono_ms)
 	b->probe_mono_ms = now_mono_ms + b->wait_ms;
 }
 
-bool breaker_failed(struct breaker *b, uint64_t now_mono_ms)
+bool breaker_failed(struct breaker *b, uint64_t began_mono_ms, uint64_t now_mono_ms)
 {
-	/* those that were on their way when it opened say nothing new */
-	if (b->is_open)
+	/* those that were on their way when it opened, or still are when it closes, say nothing new */
+	if (b->is_open || began_mono_ms < b->back_mono_ms)
 		return false;
 	assert(b->failures < BREAKER_FAILURES_MAX);
 	if (++b->failures < BREAKER_FAILURES_MAX)
@@ -45,11 +45,12 @@ void breaker_troubled(struct breaker *b, bool is_silence)
 	}
 }
 
-bool breaker_answered(struct breaker *b)
+bool breaker_answered(struct breaker *b, uint64_t now_mono_ms)
 {
 	bool was_open = b->is_open;
 
-	*b = (struct breaker){ .probe_mono_ms = was_open ? 0 : b->probe_mono_ms };
+	*b = (struct breaker){ .probe_mono_ms = was_open ? 0 : b->probe_mono_ms,
+			       .back_mono_ms = was_open ? now_mono_ms : b->back_mono_ms };
 	return was_open;
 }
 

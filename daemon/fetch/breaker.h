@@ -19,6 +19,7 @@
  *           (2) the wait between probes starts at 2 s and doubles up to 30 s; a Retry-After makes it longer, up to
  *               ten minutes.
  *           (3) doubts cost one question in 2 s at most.
+ *           (4) what began before upstream came back, and failed of that outage, does not open it again.
  */
 #pragma once
 #include <stdbool.h>
@@ -37,16 +38,17 @@ struct breaker {
 	bool is_probing;
 	uint64_t wait_ms;
 	uint64_t probe_mono_ms; /* not before */
+	uint64_t back_mono_ms;  /* when it was last closed; 0: it never was open */
 };
 
 /* For transfers: false while it is open. */
 bool breaker_lets(const struct breaker *b);
-/* A transfer could not reach upstream. Returns true when this opened it. */
-bool breaker_failed(struct breaker *b, uint64_t now_mono_ms);
+/* A transfer that began then could not reach upstream. Returns true when this opened it. */
+bool breaker_failed(struct breaker *b, uint64_t began_mono_ms, uint64_t now_mono_ms);
 /* A transfer got an answer that speaks of trouble; or (is_silence) has heard nothing for too long. */
 void breaker_troubled(struct breaker *b, bool is_silence);
 /* Any other answer, to whom ever. Returns true when this closed it. */
-bool breaker_answered(struct breaker *b);
+bool breaker_answered(struct breaker *b, uint64_t now_mono_ms);
 
 enum breaker_probe { BREAKER_NO_PROBE, BREAKER_CONNECT, BREAKER_QUESTION };
 /* Is one due? Then it is under way, and its end goes to breaker_answered(), _probe_failed() or _unsure(). */

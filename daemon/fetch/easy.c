@@ -11,6 +11,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <unistd.h>
 
 #include "common/alloc.h"
 #include "common/hash.h"
@@ -24,6 +25,8 @@
 #define SMALL_BUFFER_BYTES (16 * 1024L)
 /* A request with a body cannot be repeated when its connection turns out to be dead: use fresh ones. */
 #define IDLE_FOR_BODY_MAX_S 10L
+/* It is near, and another one may be waiting to be asked. */
+#define BACKEND_CONNECT_MS 2000L
 
 struct transfer *transfer_from(void *p)
 {
@@ -60,13 +63,39 @@ static size_t on_read(char *bytes, size_t size, size_t count, void *p)
 	return r < 0 ? CURL_READFUNC_ABORT : (size_t)r;
 }
 
+/* Which limit of our own side an errno of a socket stands for, one word for each (policy_is_own_limit()); 0: none. */
+static int own_limit(int error)
+{
+	switch (error) {
+	case EMFILE:
+	case ENFILE:
+		return -EMFILE;
+	case ENOBUFS:
+	case ENOMEM:
+		return -ENOBUFS;
+	case EADDRNOTAVAIL: /* no local port is left */
+		return -EADDRNOTAVAIL;
+	case EACCES:
+	case EPERM: /* a rule of this machine */
+		return -ENETDOWN;
+	default:
+		return 0;
+	}
+}
+
 static curl_socket_t on_open_socket(void *p, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct transfer *t = transfer_from(p);
 
+	curl_socket_t s;
+
 	if (purpose != CURLSOCKTYPE_IPCXN || transfer_check_address(t, &address->addr, address->addrlen) < 0)
 		return CURL_SOCKET_BAD;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	s = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	t->last_family = address->family;
+	if (s < 0)
+		t->own_error = own_limit(errno);
+	return s;
 }
 
 static int on_connected(void *p, char *remote, char *local, int remote_port, int local_port)
@@ -194,7 +223,9 @@ static int set_common(const struct home *h, CURL *easy)
 	SET(easy, CURLOPT_NOSIGNAL, 1L);
 	/* else ending a transfer during the look-up of its name would wait for that, and the thread with it */
 	SET(easy, CURLOPT_QUICK_EXIT, 1L);
-	SET(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_timeout_ms);
+	SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
+	    h->is_backend && f->connect_timeout_ms > BACKEND_CONNECT_MS ? BACKEND_CONNECT_MS
+									: (long)f->connect_timeout_ms);
 	SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(easy, CURLOPT_TCP_KEEPIDLE, 30L);
 	SET(easy, CURLOPT_TCP_KEEPINTVL, 15L);
@@ -331,6 +362,33 @@ CURL *easy_new_probe(struct home *h)
 		return NULL;
 	}
 	return easy;
+}
+
+/* A name look-up and libcurl itself need descriptors too, and do not tell what they lacked. */
+static int lack_now(void)
+{
+	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0)
+		return own_limit(errno);
+	(void)close(s);
+	return 0;
+}
+
+int easy_own_error(const struct transfer *t, CURLcode code)
+{
+	long os_error = 0;
+	int r = t->own_error;
+
+	if (code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST)
+		return 0;
+	if (r == 0 && code == CURLE_COULDNT_CONNECT && t->easy &&
+	    curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_error) == CURLE_OK)
+		r = own_limit((int)os_error);
+	/* of a machine without IPv6 it says only that */
+	if (r == -EADDRNOTAVAIL && t->last_family == AF_INET6)
+		r = 0;
+	return r ? r : lack_now();
 }
 
 int easy_error(CURLcode code)

@@ -36,8 +36,9 @@ static int take_home(struct fetch *f, enum fetch_origin which, const char *url)
 
 	h->fetch = f;
 	h->which = which;
+	h->is_backend = which >= FETCH_BACKEND_FIRST;
 	h->rules.hosts = f->redirect_hosts;
-	if (f->is_offline)
+	if (f->is_offline && !h->is_backend)
 		atomic_init(&h->down_since_at, clock_wall_s(f->clock));
 	if (!url || !*url)
 		return which == FETCH_HUB ? -EINVAL : 0;
@@ -143,6 +144,9 @@ int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch)
 		r = take_home(f, FETCH_VIEWER, opts->viewer_url);
 	if (r == 0)
 		r = take_home(f, FETCH_INFERENCE, opts->inference_url);
+	for (unsigned i = 0; r == 0 && i < FETCH_BACKENDS_MAX; i++)
+		r = take_home(f, FETCH_BACKEND_FIRST + i,
+			      i < opts->backend_count ? opts->backend_urls[i] : NULL);
 	if (r == 0)
 		r = open_curl(f);
 	if (r == 0) {
@@ -238,7 +242,7 @@ uint64_t fetch_busy_ms(struct fetch *f, enum fetch_origin which, struct str targ
 	uint64_t now = clock_mono_ms(f->clock);
 	SCOPED_LOCK(&f->lock);
 
-	if (which == FETCH_INFERENCE)
+	if (which >= FETCH_INFERENCE)
 		return 0;
 	return governor_wait_ms(&f->governor, &who, bucket, now);
 }

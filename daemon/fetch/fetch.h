@@ -3,7 +3,8 @@
  * fetch - everything that goes upstream. One thread, one curl multi handle.
  *
  * Three origins are asked, by configuration: the Hub, its dataset viewer, and its inference router. The other two are services
- * of the Hub, so they are given the user's token as well; no other origin ever is.
+ * of the Hub, so they are given the user's token as well; no other origin ever is. Besides them, inference servers of one's own
+ * (backends) may be configured: they are given what their caller gives them, and whether they are there is their caller's to know.
  * Owns      the curl handles, redirects, the breakers, the budgets of upstream's rate limits, the address check of
  *           each connection.
  * Never     gives a token to another origin than the one that was asked (design P5), follows a redirect to
@@ -32,6 +33,8 @@ struct fetch_opts {
 	const char *hub_url;       /* "https://huggingface.co", no trailing slash; borrowed for the call */
 	const char *viewer_url;    /* the dataset viewer's; NULL: there is none */
 	const char *inference_url; /* the inference router's; NULL: there is none */
+	const char *const *backend_urls; /* of the origins FETCH_BACKEND_FIRST + i; asked also when is_offline */
+	unsigned backend_count;
 	const char *const *
 		redirect_hosts; /* allowed besides the hub's own origin; "*.hf.co" matches subdomains; NULL ends */
 	bool is_offline;        /* hub.offline: every transfer fails at once */
@@ -46,7 +49,14 @@ int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch);
 void fetch_free(struct fetch *f);
 /* Borrowed for the life of f. */
 const struct origin *fetch_hub_origin(const struct fetch *f);
-enum fetch_origin { FETCH_HUB, FETCH_VIEWER, FETCH_INFERENCE, FETCH_ORIGIN_COUNT };
+#define FETCH_BACKENDS_MAX 32
+enum fetch_origin {
+	FETCH_HUB,
+	FETCH_VIEWER,
+	FETCH_INFERENCE,
+	FETCH_BACKEND_FIRST,
+	FETCH_ORIGIN_COUNT = FETCH_BACKEND_FIRST + FETCH_BACKENDS_MAX,
+};
 /* Is it configured? The Hub always is. */
 bool fetch_has_origin(const struct fetch *f, enum fetch_origin which);
 /* May a transfer begin at this absolute URL (fetch_request.location)? Any thread. */
@@ -139,7 +149,8 @@ struct fetch_ops {
 	/* error: 0; -EHOSTUNREACH (refused, no name, breaker, offline); -EBUSY (fetch_busy_ms() says how long);
 	 * -EDESTADDRREQ (that origin is not configured); -ETIMEDOUT; -ECONNRESET (cut, short
 	 * body); -EPROTO
-	 * (not HTTP, TLS failed); -EACCES (redirect not allowed); -ELOOP; -E2BIG; -ECANCELED; or what an op
+	 * (not HTTP, TLS failed); -EMFILE, -ENOBUFS, -EADDRNOTAVAIL, -ENETDOWN (policy_is_own_limit(): no socket, which says
+	 * nothing about upstream); -EACCES (redirect not allowed); -ELOOP; -E2BIG; -ECANCELED; or what an op
 	 * returned. */
 	void (*on_done)(void *ctx, int error);
 };

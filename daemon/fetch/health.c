@@ -55,21 +55,25 @@ bool health_is_trouble(int status)
 
 void health_note_answer(struct home *h, int status)
 {
+	if (h->is_backend)
+		return;
 	/* the viewer says 500 for what is wrong with a dataset */
 	if (is_hub(h) && health_is_trouble(status))
 		breaker_troubled(&h->breaker, false);
-	else if (breaker_answered(&h->breaker))
+	else if (breaker_answered(&h->breaker, h->fetch->now))
 		is_back(h);
 }
 
 void health_note_silence(struct home *h)
 {
+	if (h->is_backend)
+		return;
 	breaker_troubled(&h->breaker, true);
 }
 
-void health_note_failure(struct home *h, int error)
+void health_note_failure(struct home *h, uint64_t began_mono_ms, int error)
 {
-	if (breaker_failed(&h->breaker, h->fetch->now))
+	if (!h->is_backend && breaker_failed(&h->breaker, began_mono_ms, h->fetch->now))
 		went_down(h, "upstream cannot be reached: answering from what is held until it can", error);
 }
 
@@ -102,13 +106,13 @@ static void on_question_done(void *ctx, int error)
 	struct home *h = ctx;
 
 	h->is_asking = false;
-	if (error == -ECANCELED)
+	if (error == -ECANCELED || (policy_is_own_limit(error) && breaker_lets(&h->breaker)))
 		breaker_unsure(&h->breaker);
 	else if (h->question_status == 0)
 		probe_failed(h, error, 0);
 	else if (health_is_trouble(h->question_status))
 		probe_failed(h, -EPROTO, h->question_retry_ms);
-	else if (breaker_answered(&h->breaker))
+	else if (breaker_answered(&h->breaker, h->fetch->now))
 		is_back(h);
 }
 
@@ -146,7 +150,7 @@ bool health_take_connection(struct fetch *f, CURL *easy, CURLcode code)
 		end_connection(h);
 		if (code != CURLE_OK)
 			probe_failed(h, -EHOSTUNREACH, 0);
-		else if (breaker_answered(&h->breaker))
+		else if (breaker_answered(&h->breaker, h->fetch->now))
 			is_back(h);
 		return true;
 	}

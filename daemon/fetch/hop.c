@@ -57,6 +57,10 @@ static int report_head(struct transfer *t)
 
 static void count_answer(struct transfer *t)
 {
+	if (t->home->is_backend) {
+		metrics_add(t->fetch->metrics, METRIC_BACKEND_REQUESTS, metric_code(t->head.status), 0, 0, 1);
+		return;
+	}
 	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_REQUESTS, metric_code(t->head.status), 0, 0, 1);
 	if (t->head.status == 429)
 		metrics_inc(t->fetch->metrics, METRIC_UPSTREAM_RATE_LIMITED);
@@ -138,12 +142,13 @@ static ssize_t take_final_body(struct transfer *t, const void *bytes, size_t len
 	if (t->ops.on_body)
 		r = t->ops.on_body(t->ctx, bytes, len);
 	t->is_paused_down = r == FETCH_PAUSE;
-	if (r < 0)
-		return r;
+	if (t->is_paused_down)
+		return r; /* they come again */
 	t->received_bytes += len;
 	t->since_mono_ms = t->fetch->now;
-	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_RECEIVED, 0, 0, 0, len);
-	return 0;
+	if (!t->home->is_backend)
+		metrics_add(t->fetch->metrics, METRIC_UPSTREAM_RECEIVED, 0, 0, 0, len);
+	return r < 0 ? r : 0;
 }
 
 ssize_t transfer_take_body(struct transfer *t, const void *bytes, size_t len)

@@ -38,6 +38,7 @@ struct home {
 	enum fetch_origin which;       /* constant */
 	struct redirect_rules rules;   /* constant; .hub is this origin */
 	char *url;                     /* owned, constant; without a slash at its end; NULL: not configured */
+	bool is_backend;               /* constant: no breaker, no budgets, and no uplink is needed */
 	_Atomic int64_t down_since_at; /* 0: up */
 
 	/* the fetch thread's */
@@ -141,6 +142,7 @@ struct transfer {
 	enum rate_bucket bucket;
 	bool is_connected;
 	unsigned sockets_opened, sockets_refused;
+	int own_error, last_family; /* of the last socket: why this machine did not give it; 0 */
 };
 
 /* fetch.c; any thread */
@@ -160,8 +162,8 @@ bool health_is_trouble(int status);
 void health_note_answer(struct home *h, int status);
 /* A read has waited long for the beginning of its answer. */
 void health_note_silence(struct home *h);
-/* It could not be reached. */
-void health_note_failure(struct home *h, int error);
+/* It could not be reached, by a transfer that began then. */
+void health_note_failure(struct home *h, uint64_t began_mono_ms, int error);
 /* Was it a probe of ours? Then it has been dealt with. */
 bool health_take_connection(struct fetch *f, CURL *easy, CURLcode code);
 /* Once a turn, outside of libcurl. */
@@ -199,4 +201,6 @@ void easy_continue(struct transfer *t);
 CURL *easy_new_probe(struct home *h);
 /* The one place that turns a CURLcode into an errno. */
 int easy_error(CURLcode code);
+/* Before easy_end_hop(): no connection, for want of something on our own side (policy_is_own_limit()); 0: not so. */
+int easy_own_error(const struct transfer *t, CURLcode code);
 struct transfer *transfer_from(void *p);

@@ -81,7 +81,7 @@ static int check_request(const struct transfer *t)
 		return -ECANCELED;
 	if (!t->home->url)
 		return -EDESTADDRREQ;
-	if (t->fetch->is_offline)
+	if (t->fetch->is_offline && !t->home->is_backend)
 		return -EHOSTUNREACH;
 	if (!method_is_known(t->method))
 		return -EINVAL;
@@ -110,7 +110,7 @@ static int ask_governor(struct transfer *t)
 	struct str target;
 
 	/* inference has no budget of its own to keep: its limits are per model and provider, and its clients' affair */
-	if (t->home->which == FETCH_INFERENCE || !origin_eq(&t->origin, &t->home->rules.hub) ||
+	if (t->home->which >= FETCH_INFERENCE || !origin_eq(&t->origin, &t->home->rules.hub) ||
 	    origin_parse(buf_str(&t->url), &origin, &target) < 0)
 		return 0;
 	if (t->is_at_location && t->first_target_len)
@@ -130,7 +130,7 @@ void transfer_tell_governor(struct transfer *t)
 	struct fetch *f = t->fetch;
 	struct principal who = principal_of_hop(t);
 
-	if (t->home->which == FETCH_INFERENCE)
+	if (t->home->which >= FETCH_INFERENCE)
 		return;
 	lock_take(&f->lock);
 	governor_told(&f->governor, &who, t->bucket, t->head.status, &t->head.headers, f->now,
@@ -164,6 +164,7 @@ static int start_hop(struct transfer *t)
 	t->has_next = t->has_head = false;
 	t->is_connected = false;
 	t->sockets_opened = t->sockets_refused = 0;
+	t->own_error = t->last_family = 0;
 	t->drained_bytes = 0;
 	return easy_start_hop(t);
 }
@@ -274,18 +275,37 @@ static void tell_why(struct transfer *t, int error, CURLcode code)
 	    (t->home->told_mono_ms && now - t->home->told_mono_ms < TELL_EVERY_MS))
 		return;
 	t->home->told_mono_ms = now;
-	log_warning("fetch", "no answer from upstream", LOG_TEXT("host", t->origin.host),
-		    LOG_U64("port", t->origin.port), LOG_TEXT("reason", curl_easy_strerror(code)),
+	log_warning("fetch", t->home->is_backend ? "no answer from a backend" : "no answer from upstream",
+		    LOG_TEXT("host", t->origin.host), LOG_U64("port", t->origin.port),
+		    LOG_TEXT("reason", curl_easy_strerror(code)),
 		    LOG_TEXT("hint", code == CURLE_PEER_FAILED_VERIFICATION
 					     ? "its certificate is not trusted: see hub.ca-file"
+				     : t->home->is_backend
+					     ? "see its url in the configuration, and whether it runs"
 					     : "see hub.url, the name service and the uplink"),
 		    LOG_END);
 }
 
-static int why_no_answer(struct transfer *t, CURLcode code)
+static void tell_own_limit(struct transfer *t, int error)
+{
+	uint64_t now = t->fetch->now;
+
+	if (t->home->told_mono_ms && now - t->home->told_mono_ms < TELL_EVERY_MS)
+		return;
+	t->home->told_mono_ms = now;
+	log_warning("fetch", "this machine gave no connection: says nothing about who was to be asked",
+		    LOG_TEXT("host", t->origin.host), LOG_ERR("error", error), LOG_END);
+}
+
+/* own: easy_own_error()'s. */
+static int why_no_answer(struct transfer *t, CURLcode code, int own)
 {
 	int r = easy_error(code);
 
+	if (own) {
+		tell_own_limit(t, own);
+		return own;
+	}
 	tell_why(t, r, code);
 
 	if (r == -EHOSTUNREACH && t->sockets_refused && !t->sockets_opened) {
@@ -303,11 +323,13 @@ static void note_failure(struct transfer *t, int r)
 
 	if (t->head.is_complete)
 		return;
-	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_REQUESTS, metric_code(0), 0, 0, 1);
+	metrics_add(t->fetch->metrics,
+		    t->home->is_backend ? METRIC_BACKEND_REQUESTS : METRIC_UPSTREAM_REQUESTS, metric_code(0),
+		    0, 0, 1);
 	if (t->is_own || !origin_eq(&t->origin, &t->home->rules.hub))
 		return;
 	if (is_transport)
-		health_note_failure(t->home, r);
+		health_note_failure(t->home, t->began_mono_ms, r);
 	else if (r == -ETIMEDOUT && t->is_read)
 		health_note_silence(t->home);
 }
@@ -328,7 +350,7 @@ static int next_hop(struct transfer *t)
 
 void transfer_hop_ended(struct transfer *t, CURLcode code)
 {
-	int r = t->error;
+	int r = t->error, own = r ? 0 : easy_own_error(t, code);
 
 	assert(t->is_active);
 	easy_end_hop(t);
@@ -337,7 +359,7 @@ void transfer_hop_ended(struct transfer *t, CURLcode code)
 		if (r == 0)
 			return;
 	} else if (r == 0) {
-		r = code == CURLE_OK ? check_complete(t) : why_no_answer(t, code);
+		r = code == CURLE_OK ? check_complete(t) : why_no_answer(t, code, own);
 	}
 	if (r < 0)
 		note_failure(t, r);

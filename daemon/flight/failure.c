@@ -25,6 +25,8 @@ static int lasting_error(int error, int status)
 		return -EHOSTUNREACH;
 	if (status >= 300)
 		return -EBADMSG;
+	if (policy_is_own_limit(error))
+		return error;
 	switch (error) {
 	case -ETIMEDOUT:
 	case -EHOSTUNREACH:
@@ -82,7 +84,8 @@ static void retry_or_end(struct flight *fl, const struct segment *s, int error)
 	if (!v.again || !is_worth_silence(fl, v)) {
 		int told = lasting_error(error, s->status);
 
-		flight_end(fl, FLIGHT_FAILED, told, told == -EBUSY ? s->status : 0, false);
+		fl->attempts = fl->renewals = 0; /* who comes next is heard anew */
+		flight_give_up(fl, told, told == -EBUSY ? s->status : 0);
 		return;
 	}
 	metrics_inc(fl->all->opts.metrics, METRIC_UPSTREAM_RETRIES);

@@ -112,7 +112,7 @@ static void collect_readers_locked(struct flight *fl, struct steering *st)
 	LIST_EACH(it, &fl->readers) {
 		const struct reader *r = LIST_ENTRY(it, struct reader, node);
 
-		if (r->error || (r->source->is_refused && !r->is_started))
+		if (r->error || !r->is_settled || r->is_held || (r->source->is_refused && !r->is_started))
 			continue;
 		st->readers[n++] = (struct plan_reader){ r->at, r->wanted.end, r->is_whole, !r->has_room };
 	}
@@ -208,6 +208,7 @@ static void steer(struct flight *fl, bool wants_whole, bool may_start)
 	if (!part)
 		return;
 	st.plan.ctx = part;
+	(void)segments_flush(fl, 0); /* else what waits to be written would be asked for twice */
 	collect_segments(fl, &st);
 	trim_segments(fl, &st);
 	if (may_start)
@@ -227,7 +228,7 @@ static bool decide_whole_locked(struct flight *fl)
 	LIST_EACH(it, &fl->readers) {
 		const struct reader *r = LIST_ENTRY(it, struct reader, node);
 
-		has_whole_reader |= r->is_whole && !r->error;
+		has_whole_reader |= r->is_whole && r->is_settled && !r->is_held && !r->error;
 	}
 	if (!has_whole_reader && !fl->has_small_range &&
 	    fl->held < fl->id.size / 10 + (fl->id.size % 10 != 0))

@@ -231,10 +231,6 @@ static int add_reader(struct flight *fl, struct reader *r)
 	r->flight = flight_ref(fl);
 	list_add_tail(&fl->readers, &r->node);
 	fl->reader_count++;
-	fl->has_whole |= r->is_whole;
-	fl->has_small_range |= r->is_small_range;
-	r->has_room = fl->has_all_room;
-	fl->wants_room |= !r->has_room;
 	if (!fl->source)
 		fl->source = source_ref(r->source);
 	return 0;
@@ -296,6 +292,7 @@ int flight_join(struct flights *f, const struct content_id *want, const struct f
 		metrics_inc(f->opts.metrics, METRIC_FILL_COLLAPSED);
 	else
 		metrics_gauge_add(f->opts.metrics, METRIC_FILLS_IN_FLIGHT, 0, 1);
+	flight_settle(r->flight);
 	flight_kick_job(r->flight);
 	flight_post_turn(r->flight);
 	*ret_reader = r;

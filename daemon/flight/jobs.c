@@ -45,7 +45,10 @@ static enum flight_job next_locked(const struct flight *fl)
 		return JOB_ROOM;
 	if (fl->is_verified || fl->hashed == fl->id.size)
 		return JOB_NONE;
-	if (fl->prefix == fl->id.size || fl->prefix - fl->hashed >= HASH_JOB_MIN)
+	if (fl->prefix == fl->id.size)
+		return JOB_HASH;
+	/* not for who only reads what is held: it would be read again each time */
+	if ((fl->has_whole || fl->segment_count > 0) && fl->prefix - fl->hashed >= HASH_JOB_MIN)
 		return JOB_HASH;
 	return JOB_NONE;
 }
@@ -131,6 +134,7 @@ static void adopt_part(struct flight *fl, struct part *part, int fd)
 		fl->state = FLIGHT_VERIFYING;
 	fl->news++;
 	lock_drop(&fl->lock);
+	flight_settle(fl);
 	flight_wake(fl);
 	flight_post_turn(fl);
 }
@@ -316,9 +320,11 @@ static void run_reset(struct flight *fl)
 	fl->wants_reset = false;
 	fl->generation++;
 	fl->news++;
+	flight_unsettle_locked(fl);
 	if (!flight_is_over_locked(fl))
 		fl->state = FLIGHT_ASKING;
 	lock_drop(&fl->lock);
+	flight_settle(fl);
 	if (r < 0) {
 		flight_end(fl, FLIGHT_FAILED, -ENOSPC, 0, true);
 		return;

@@ -4,9 +4,10 @@
  *
  *   any thread       flights.c   the table: join, retire, the end of everything; what counts as busy
  *   any thread       reader.c    what a reader may have, and how it waits
+ *   any thread       settle.c    whether a reader needs anything of upstream
  *   fetch thread     flight.c    the turn: which transfers are needed; the clock's tick; the end
  *   fetch thread     failure.c   what a failed transfer means
- *   fetch thread     segment.c   one transfer of a byte range: head, staging, writes
+ *   fetch thread     segment.c   one transfer of a byte range;  staging.c  its bytes on their way into the part
  *   fetch thread     slots.c     how many transfers run over all flights
  *   work threads     jobs.c      opening, hashing, emptying and closing the part; one job of a flight at once
  *   work threads     room.c      room in the store, before anything is asked for
@@ -100,12 +101,14 @@ struct reader {
 	struct byte_range wanted; /* constant: what is fetched for it */
 	bool is_whole;            /* constant */
 	bool is_small_range;      /* a range of a small file, for which all of it is fetched */
-	bool is_held_back;        /* constant: its tail waits for the digest */
+	bool is_held_back;        /* its tail waits for the digest */
 	bool may_leave;           /* constant */
 	uint64_t stays_mono_ms;   /* with may_leave: from then on it has stayed; 0: its head is not out */
 	bool has_joined;          /* constant */
 	struct source *source;    /* shared */
 	uint64_t at;              /* the furthest offset it has asked for */
+	bool is_settled;          /* it is known whether it needs anything of upstream; only then it counts */
+	bool is_held;             /* all that it will send is held: nothing is asked for it */
 	bool has_room; /* all that is fetched for it is reserved: nothing is asked for, or begun, before */
 	bool is_started, is_fed;
 	int error;
@@ -271,6 +274,15 @@ static inline bool flight_is_over_locked(const struct flight *fl)
 void flight_on_turn(void *ctx);
 const char *flight_state_name(enum flight_state state);
 
+/* --- settle.c --- */
+
+/* Looks what of the part each new reader needs. Nothing happens before the part is open. Any thread but under the lock. */
+void flight_settle(struct flight *fl);
+/* The part is empty now: what was held is needed. To be followed by flight_settle(). */
+void flight_unsettle_locked(struct flight *fl);
+/* What is missing will not come: who needs it is told, and the flight ends if that is everybody. Fetch thread. */
+void flight_give_up(struct flight *fl, int error, int status);
+
 /* --- failure.c; fetch thread --- */
 
 /* A segment is out of the list; what now? */
@@ -282,8 +294,15 @@ void flight_segment_ended(struct flight *fl, struct segment *s, int error);
 void segment_start(struct flight *fl, struct source *source, struct byte_range range);
 void segment_cancel(struct segment *s);
 void segment_continue(struct segment *s);
-/* Writes what waits too long. Returns whether something still waits. */
-bool segments_flush(struct flight *fl);
+
+/* --- staging.c; fetch thread --- */
+
+/* Takes the next bytes. Returns 0 or -EIO (any failure of the disk). */
+int segment_stage(struct segment *s, const unsigned char *bytes, size_t len);
+/* Writes what it has gathered: nothing is staged any more. Returns 0 or -EIO. */
+int segment_flush(struct segment *s);
+/* Writes what has waited for so long. Returns whether something still waits. */
+bool segments_flush(struct flight *fl, uint64_t waited_ms);
 
 /* --- slots.c; fetch thread --- */
 

@@ -34,7 +34,7 @@ static bool next_need_locked(const struct flight *fl, struct byte_range *ret_nee
 	LIST_EACH(it, (struct list *)&fl->readers) {
 		const struct reader *r = LIST_ENTRY(it, struct reader, node);
 
-		if (r->has_room || r->error || (is_found && r->is_whole))
+		if (r->has_room || r->error || !r->is_settled || (is_found && r->is_whole))
 			continue;
 		*ret_need = need_locked(fl, r);
 		is_found = true;
@@ -77,7 +77,7 @@ static void refuse(struct flight *fl, struct byte_range range)
 	LIST_EACH(it, &fl->readers) {
 		struct reader *r = LIST_ENTRY(it, struct reader, node);
 
-		if (!r->has_room && !r->error && is_within(range, need_locked(fl, r))) {
+		if (!r->has_room && !r->error && r->is_settled && is_within(range, need_locked(fl, r))) {
 			r->error = -ENOSPC;
 			told++;
 		}
@@ -159,8 +159,11 @@ void flight_take_from_start(struct flight *fl)
 	lock_take(&fl->lock);
 	if (!fl->is_from_start && !fl->has_all_room) {
 		fl->is_from_start = fl->wants_room = true;
-		LIST_EACH(it, &fl->readers)
-			LIST_ENTRY(it, struct reader, node)->has_room = false;
+		LIST_EACH(it, &fl->readers) {
+			struct reader *r = LIST_ENTRY(it, struct reader, node);
+
+			r->has_room = r->is_held;
+		}
 	}
 	lock_drop(&fl->lock);
 	flight_kick_job(fl);

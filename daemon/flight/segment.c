@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * segment - one upstream transfer of one byte range: its head is checked, its bytes are gathered and written into gaps.
+ * segment - one upstream transfer of one byte range: how it begins, its head, what of its body is taken, how it ends.
  *
- * Owns      its staging buffer and its transfer.
- * Never     writes a byte that is held already (promise 1), goes past its stop, allocates per piece.
+ * Owns      its transfer and the room of its staging buffer.
+ * Never     goes past its stop.
  * Threads   the fetch thread only. What others may look at is written under the flight's lock.
  */
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 
@@ -22,10 +21,7 @@
 #define STALL_TIMEOUT_MS 20000
 /* Slower is given up and asked for anew (U12). */
 #define BYTES_PER_S_MIN 10240
-#define CHECKPOINT_MS_MIN 100
 #define RETRY_AFTER_MS_CAP 3600000
-/* Speed is not known before a transfer has run so long. */
-#define SPEED_MS_MIN 50
 
 static void segment_unref(struct segment *s)
 {
@@ -36,127 +32,6 @@ static void segment_unref(struct segment *s)
 	(void)source_unref(s->source);
 	free(s->staging);
 	free(s);
-}
-
-/* --- writing ---------------------------------------------------------------------------------------------------- */
-
-static void ask_checkpoint(struct flight *fl, uint64_t now)
-{
-	if (!part_wants_checkpoint(fl->part) || now - fl->checkpoint_mono_ms < CHECKPOINT_MS_MIN)
-		return;
-	fl->checkpoint_mono_ms = now;
-	fl->all->opts.on_checkpoint(fl->all->opts.ctx, fl->part);
-}
-
-/* Readers may have what was written. */
-static void publish(struct segment *s, uint64_t written, uint64_t now)
-{
-	struct flight *fl = s->flight;
-	uint64_t prefix = part_held_from(fl->part, 0);
-	uint64_t ran_ms = now - s->head_mono_ms;
-
-	lock_take(&fl->lock);
-	s->flushed = s->pos;
-	if (ran_ms >= SPEED_MS_MIN)
-		s->bytes_per_s = s->received / ran_ms * 1000 + s->received % ran_ms * 1000 / ran_ms;
-	fl->held += written;
-	fl->prefix = prefix;
-	fl->news++;
-	if (fl->held == fl->id.size && fl->state == FLIGHT_FILLING) {
-		fl->state = FLIGHT_VERIFYING;
-		fl->has_all_room = true; /* what is held has room */
-	}
-	lock_drop(&fl->lock);
-	flight_wake(fl);
-	flight_kick_job(fl);
-	ask_checkpoint(fl, now);
-}
-
-/* Returns 0 or -EIO (any failure of the disk); nothing is staged any more. */
-static int segment_flush(struct segment *s)
-{
-	struct part *part = s->flight->part;
-	uint64_t first = s->pos - s->staged, at = first, written = 0, now;
-	struct byte_range gap;
-	int r = 0;
-
-	if (!s->staged)
-		return 0;
-	while (r == 0 && at < s->pos && part_next_gap(part, at, &gap) && gap.first < s->pos) {
-		uint64_t end = gap.end < s->pos ? gap.end : s->pos;
-
-		r = part_write(part, gap.first, s->staging + (gap.first - first), (size_t)(end - gap.first));
-		written += end - gap.first;
-		at = end;
-	}
-	s->staged = 0;
-	if (r < 0) {
-		log_warning("flight", "cannot write to the store", LOG_TEXT("file", s->source->label),
-			    LOG_ERR("error", r), LOG_END);
-		s->error = -EIO;
-		return -EIO;
-	}
-	now = flight_now(s->flight);
-	s->flush_mono_ms = now;
-	s->flushed_bytes += written;
-	publish(s, written, now);
-	return 0;
-}
-
-bool segments_flush(struct flight *fl)
-{
-	uint64_t now = flight_now(fl);
-	bool is_left = false;
-
-	LIST_EACH(it, &fl->segments) {
-		struct segment *s = LIST_ENTRY(it, struct segment, node);
-
-		if (s->staged && now - s->flush_mono_ms >= FLUSH_MS && segment_flush(s) < 0)
-			transfer_cancel(s->transfer); /* its end finds s->error */
-		is_left |= s->staged > 0;
-	}
-	return is_left;
-}
-
-static void on_flush_timer(void *ctx)
-{
-	struct flight *fl = ctx;
-
-	fl->is_flush_armed = segments_flush(fl);
-	if (fl->is_flush_armed)
-		fetch_call(fl->all->opts.fetch, FLUSH_MS, on_flush_timer, fl);
-	else
-		flight_unref(fl);
-}
-
-static void arm_flush(struct flight *fl)
-{
-	if (fl->is_flush_armed)
-		return;
-	fl->is_flush_armed = true;
-	fetch_call(fl->all->opts.fetch, FLUSH_MS, on_flush_timer, flight_ref(fl));
-}
-
-static int stage(struct segment *s, const unsigned char *bytes, size_t len)
-{
-	s->received += len;
-	s->flight->progress += len;
-	while (len > 0) {
-		size_t room = s->staging_room - s->staged;
-		size_t n = len < room ? len : room;
-
-		memcpy(s->staging + s->staged, bytes, n);
-		s->staged += n;
-		s->pos += n;
-		bytes += n;
-		len -= n;
-		if (s->staged == s->staging_room && segment_flush(s) < 0)
-			return -EIO;
-	}
-	if (s->flushed_bytes < FIRST_BYTES || flight_now(s->flight) - s->flush_mono_ms >= FLUSH_MS)
-		return segment_flush(s);
-	arm_flush(s->flight);
-	return 0;
 }
 
 /* --- the head --------------------------------------------------------------------------------------------------- */
@@ -350,7 +225,7 @@ static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 	s->is_paused = must_pause(s, len) || lacks_room(s, take);
 	if (s->is_paused)
 		return FETCH_PAUSE;
-	if (stage(s, bytes, take) < 0)
+	if (segment_stage(s, bytes, take) < 0)
 		return -EIO;
 	if (s->pos >= s->stop && s->stop < s->body_end) {
 		s->is_complete = true; /* the rest is held, or another brings it */

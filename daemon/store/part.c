@@ -198,6 +198,15 @@ int store_open_part(struct store *s, const struct content_id *want, struct part 
 	return r == -EDQUOT ? -ENOSPC : store_error(s, r);
 }
 
+bool store_has_part(struct store *s, const struct content_id *want)
+{
+	char key[PART_KEY_TEXT];
+	SCOPED_LOCK(&s->lock);
+
+	part_key_of(want, key);
+	return map_get(s->parts, str_from(key)) || map_get(s->idle_parts, str_from(key));
+}
+
 /* --- references and the end --- */
 
 struct part *part_ref(struct part *p)

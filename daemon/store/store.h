@@ -121,6 +121,8 @@ void store_usage(struct store *s, struct store_usage *ret_usage);
  * Threads any but fetch: may wait for the disk.
  */
 int store_open_part(struct store *s, const struct content_id *want, struct part **ret_part);
+/* Is there one, open or left for later? From memory; any thread. */
+bool store_has_part(struct store *s, const struct content_id *want);
 /*
  * Takes the room of a range out of the quota and, where the file system can, from the disk: the blocks of
  * 4096 bytes that it lies in, as far as the part does not have them, and one for its map or sidecar. To be

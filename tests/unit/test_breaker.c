@@ -17,7 +17,7 @@ static struct breaker opened_at(uint64_t now)
 	struct breaker b = { 0 };
 
 	for (int i = 0; i < BREAKER_FAILURES_MAX; i++)
-		(void)breaker_failed(&b, now);
+		(void)breaker_failed(&b, now, now);
 	return b;
 }
 
@@ -36,10 +36,10 @@ static void opens_after_three_failures_in_a_row(void **state)
 {
 	struct breaker b = { 0 };
 
-	assert_false(breaker_failed(&b, 0));
-	assert_false(breaker_failed(&b, 0));
+	assert_false(breaker_failed(&b, 0, 0));
+	assert_false(breaker_failed(&b, 0, 0));
 	assert_true(breaker_lets(&b));
-	assert_true(breaker_failed(&b, 0));
+	assert_true(breaker_failed(&b, 0, 0));
 	assert_false(breaker_lets(&b));
 }
 
@@ -48,14 +48,14 @@ static void any_answer_between_starts_the_count_anew(void **state)
 	for (unsigned is_trouble = 0; is_trouble < 2; is_trouble++) {
 		struct breaker b = { 0 };
 
-		(void)breaker_failed(&b, 0);
-		(void)breaker_failed(&b, 0);
+		(void)breaker_failed(&b, 0, 0);
+		(void)breaker_failed(&b, 0, 0);
 		if (is_trouble)
 			breaker_troubled(&b, false);
 		else
-			assert_false(breaker_answered(&b));
-		assert_false(breaker_failed(&b, 0));
-		assert_false(breaker_failed(&b, 0));
+			assert_false(breaker_answered(&b, 0));
+		assert_false(breaker_failed(&b, 0, 0));
+		assert_false(breaker_failed(&b, 0, 0));
 		assert_true(breaker_lets(&b));
 	}
 }
@@ -95,7 +95,7 @@ static void failures_of_those_already_on_their_way_change_nothing(void **state)
 	struct breaker b = opened_at(0);
 
 	assert_int_equal(breaker_probe(&b, 2000), BREAKER_CONNECT);
-	assert_false(breaker_failed(&b, 2000));
+	assert_false(breaker_failed(&b, 2000, 2000));
 	breaker_troubled(&b, true);
 	assert_int_equal(breaker_probe(&b, 2000), BREAKER_NO_PROBE); /* the probe is still out */
 }
@@ -105,9 +105,9 @@ static void an_answer_closes_it(void **state)
 	for (unsigned is_sick = 0; is_sick < 2; is_sick++) {
 		struct breaker b = is_sick ? sick_at(0) : opened_at(0);
 
-		assert_true(breaker_answered(&b));
+		assert_true(breaker_answered(&b, 0));
 		assert_true(breaker_lets(&b));
-		assert_false(breaker_answered(&b));
+		assert_false(breaker_answered(&b, 0));
 		assert_true(breaker_probe_due(&b) == UINT64_MAX);
 	}
 }
@@ -153,7 +153,7 @@ static void a_good_answer_ends_the_doubts(void **state)
 	for (int i = 0; i < 3; i++)
 		breaker_troubled(&b, false);
 	assert_int_equal(breaker_probe(&b, 10), BREAKER_QUESTION);
-	assert_false(breaker_answered(&b));
+	assert_false(breaker_answered(&b, 0));
 	assert_false(breaker_probe_failed(&b, 20, 0)); /* the question was slower than somebody's answer */
 	assert_true(breaker_lets(&b));
 }
@@ -164,7 +164,7 @@ static void doubts_are_asked_about_once_in_two_seconds(void **state)
 
 	breaker_troubled(&b, true);
 	assert_int_equal(breaker_probe(&b, 1000), BREAKER_QUESTION);
-	assert_false(breaker_answered(&b));
+	assert_false(breaker_answered(&b, 0));
 	breaker_troubled(&b, true);
 	assert_int_equal(breaker_probe(&b, 2999), BREAKER_NO_PROBE);
 	assert_int_equal(breaker_probe(&b, 3000), BREAKER_QUESTION);
@@ -186,6 +186,23 @@ static void a_retry_after_makes_the_wait_longer_up_to_ten_minutes(void **state)
 	assert_true(breaker_probe_due(&b) <= 650000 + BREAKER_WAIT_MAX_MS);
 }
 
+/* A write waits for its own limit, which may end after the outage. */
+static void what_began_before_upstream_came_back_does_not_open_it_again(void **state)
+{
+	struct breaker b = opened_at(1000);
+
+	assert_int_equal(breaker_probe(&b, 3000), BREAKER_CONNECT);
+	assert_true(breaker_answered(&b, 3100));
+	for (int i = 0; i < 2 * BREAKER_FAILURES_MAX; i++)
+		assert_false(breaker_failed(&b, 900 + (uint64_t)i, 9000));
+	assert_false(breaker_answered(&b, 9000)); /* it was not open: this moves nothing */
+	assert_false(breaker_failed(&b, 3100, 9100));
+	assert_false(breaker_failed(&b, 3100, 9100));
+	assert_false(breaker_failed(&b, 3099, 9100)); /* nor does it count among others */
+	assert_true(breaker_lets(&b));
+	assert_true(breaker_failed(&b, 3100, 9100));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +212,7 @@ int main(void)
 		cmocka_unit_test(waits_twice_as_long_after_each_failed_probe_up_to_thirty_seconds),
 		cmocka_unit_test(failures_of_those_already_on_their_way_change_nothing),
 		cmocka_unit_test(an_answer_closes_it),
+		cmocka_unit_test(what_began_before_upstream_came_back_does_not_open_it_again),
 		cmocka_unit_test(a_probe_without_a_verdict_may_be_followed_at_once),
 		cmocka_unit_test(errors_alone_never_open_it),
 		cmocka_unit_test(three_errors_in_a_row_make_it_ask_by_itself),

@@ -1455,6 +1455,8 @@ static void the_breaker_finds_out_by_itself_that_the_hub_is_back(void **state)
 	struct upstream *hub = upstream_new_on(port, answer, x);
 
 	wait_until_up(f); /* 2 s */
+	for (int i = 0; upstream_connections(hub) == 0 && i < 500; i++)
+		sleep_ms(10); /* it is made before it is counted */
 	assert_int_equal(upstream_connections(hub), 1);
 	assert_int_equal(upstream_requests(hub), 0); /* it only connects: nobody's log shows it */
 	assert_int_equal(fetch_down_since(f), 0);

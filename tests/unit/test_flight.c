@@ -621,6 +621,102 @@ static void windows_of_a_former_run_are_kept_and_counted(void **state)
 	rig_stop(&r);
 }
 
+/* Of the window round it there may be less than was planned, when its client left early. */
+static void range_that_is_held_is_given_without_a_call(void **state)
+{
+	struct byte_range held[] = { { 0, 10 }, { 5, 700 * KIB }, { 20 * MIB, 20 * MIB + 1 } };
+	struct rig r = { 0 };
+	struct client first = { .rig = &r, .range = { 0, 700 * KIB } },
+		      second = { .rig = &r, .range = { 20 * MIB, 20 * MIB + 1 } };
+	unsigned calls;
+
+	rig_start(&r, 24 * MIB);
+	r.up.bytes_per_s = 4 * MIB;
+	client_run(&first);
+	client_run(&second);
+	assert_all_right(&first, 700 * KIB);
+	assert_all_right(&second, 1);
+	assert_true(RIG_WAIT(usage(&r).reserved == 0));
+	calls = r.up.calls;
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 3; i++) {
+			struct client c = { .rig = &r, .range = held[i] };
+
+			client_run(&c);
+			assert_all_right(&c, held[i].end - held[i].first);
+		}
+		assert_true(RIG_WAIT(usage(&r).reserved == 0));
+		assert_int_equal(r.up.calls, calls);
+		assert_int_equal(r.room_calls, 0);
+		r.up.is_dead = true;
+		rig_close(&r);
+		rig_open(&r);
+	}
+	rig_stop(&r);
+}
+
+static void reader_that_lacks_bytes_does_not_take_along_one_that_lacks_none(void **state)
+{
+	struct rig r = { 0 };
+	struct client first = { .rig = &r, .range = { 0, MIB } },
+		      before = { .rig = &r, .range = { 10, MIB } },
+		      lacking = { .rig = &r, .range = { 9 * MIB, 10 * MIB } };
+	struct reader *held;
+
+	rig_start(&r, 24 * MIB);
+	client_run(&first);
+	assert_all_right(&first, MIB);
+	assert_int_equal(client_join(&before, &held), 0);
+	assert_int_equal(client_wait_started(&before, held), 0);
+	assert_int_equal(reader_ready(held, 10), MIB - 10);
+	r.up.is_dead = true;
+	client_run(&lacking);
+	assert_int_equal(lacking.start_error, -EHOSTUNREACH);
+	assert_int_equal(reader_ready(held, 500), MIB - 500);
+	r.up.is_dead = false; /* and the flight is as good as new */
+	lacking = (struct client){ .rig = &r, .range = { 9 * MIB, 10 * MIB } };
+	client_run(&lacking);
+	assert_all_right(&lacking, MIB);
+	assert_true(lacking.has_joined);
+	reader_free(held);
+	rig_stop(&r);
+}
+
+/* Whatever flights are doing: what a reader was given is there in the next run. */
+static void what_was_given_survives_a_stop_in_the_middle(void **state)
+{
+	struct rig r = { 0 };
+	struct client piece = { .rig = &r, .range = { 10 * MIB, 10 * MIB + 300 * KIB } };
+	struct client whole = { .rig = &r, .leave_after = 200 * KIB }, window = { .rig = &r };
+	struct reader *going[2];
+	unsigned calls;
+
+	rig_start(&r, 24 * MIB);
+	r.up.bytes_per_s = 2 * MIB;
+	assert_int_equal(client_join(&whole, &going[0]), 0);
+	assert_int_equal(client_wait_started(&whole, going[0]), 0);
+	window.range = (struct byte_range){ 17 * MIB, 19 * MIB };
+	assert_int_equal(client_join(&window, &going[1]), 0);
+	assert_int_equal(client_wait_started(&window, going[1]), 0);
+	client_run(&piece);
+	assert_all_right(&piece, 300 * KIB);
+	assert_true(RIG_WAIT(reader_ready(going[1], 17 * MIB) >= 100000));
+	rig_close(&r);
+	reader_free(going[0]);
+	reader_free(going[1]);
+	r.up.is_dead = true;
+	rig_open(&r);
+	calls = r.up.calls;
+	piece = (struct client){ .rig = &r, .range = piece.range };
+	client_run(&piece);
+	assert_all_right(&piece, 300 * KIB);
+	window = (struct client){ .rig = &r, .range = { 17 * MIB, 17 * MIB + 100000 } };
+	client_run(&window);
+	assert_all_right(&window, 100000);
+	assert_int_equal(r.up.calls, calls);
+	rig_stop(&r);
+}
+
 /* Then all that lies before the window is written as well, and needs room. */
 static void upstream_that_ignores_ranges_needs_room_from_the_first_byte(void **state)
 {
@@ -836,6 +932,9 @@ int main(void)
 		cmocka_unit_test(whole_fill_takes_what_windows_brought),
 		cmocka_unit_test(whole_fill_that_does_not_fit_leaves_windows_alone),
 		cmocka_unit_test(windows_of_a_former_run_are_kept_and_counted),
+		cmocka_unit_test(range_that_is_held_is_given_without_a_call),
+		cmocka_unit_test(reader_that_lacks_bytes_does_not_take_along_one_that_lacks_none),
+		cmocka_unit_test(what_was_given_survives_a_stop_in_the_middle),
 		cmocka_unit_test(upstream_that_ignores_ranges_needs_room_from_the_first_byte),
 		cmocka_unit_test(two_sizes_of_one_content_are_not_waited_for),
 		cmocka_unit_test(flights_take_turns_when_all_slots_are_taken),
