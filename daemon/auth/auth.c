@@ -105,12 +105,10 @@ static bool is_young(const struct auth *a, int64_t refused_at)
 	return age_s < 0 || (uint64_t)age_s * 1000 < a->deny_ttl_ms;
 }
 
-enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo,
-				  enum access_level level, enum upstream_state upstream,
-				  struct refusal *ret_refusal)
+static struct access_facts facts_of(struct auth *a, const struct subject *s, struct str repo,
+				    enum access_level level, enum upstream_state upstream)
 {
 	struct access_facts facts = { 0 };
-	enum access_verdict verdict;
 
 	assert(level != ACCESS_NONE);
 	index_find_access(a->index, repo, s->id, &facts);
@@ -129,13 +127,36 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 	facts.grant_ttl_ms = a->grant_ttl_ms;
 	facts.deny_ttl_ms = a->deny_ttl_ms;
 	facts.offline_grace_ms = a->offline_grace_ms;
+	return facts;
+}
 
-	verdict = policy_access(&facts);
+enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struct str repo,
+				  enum access_level level, enum upstream_state upstream,
+				  struct refusal *ret_refusal)
+{
+	struct access_facts facts = facts_of(a, s, repo, level, upstream);
+	enum access_verdict verdict = policy_access(&facts);
+
 	*ret_refusal = (struct refusal){ 0 };
 	/* an old one is no knowledge: without upstream nobody can say that it still holds */
 	if (verdict == ACCESS_DENY && facts.denied_at && is_young(a, facts.denied_at))
 		(void)refusals_find(&a->refusals, s->id, repo, level, ret_refusal);
 	return verdict;
+}
+
+/* A line of the list that names the token is about what the page sent; one that names an address is not. */
+bool auth_is_own_right(struct auth *a, const struct subject *s, struct str repo, enum access_level level,
+		       enum upstream_state upstream)
+{
+	struct subject bare = { .token = s->is_lent ? NULL : s->token };
+	struct access_facts facts;
+
+	if (bare.token)
+		memcpy(bare.id, s->id, SUBJECT_BYTES);
+	facts = facts_of(a, &bare, repo, level, upstream);
+	if (facts.offline_access == OFFLINE_OPEN)
+		facts.offline_access = OFFLINE_GRANTS;
+	return policy_access(&facts) == ACCESS_ALLOW;
 }
 
 static void learn_access(struct auth *a, const struct subject *s, const struct verdict_facts *v,

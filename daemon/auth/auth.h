@@ -79,8 +79,10 @@ struct subject {
 	struct secret *token;      /* owned reference; NULL: anonymous */
 	char fingerprint[7];       /* six hex digits for the log, "-" for anonymous */
 	struct peer peer;
-	bool may_borrow; /* it has no token of its own, and may be lent the daemon's */
-	bool is_lent;    /* id and token are those of the daemon's token: auth_lend() */
+	/* it has no token of its own, and may be lent the daemon's: for where it comes from, or for a key that it sent */
+	enum { BORROWS_NOTHING, BORROWS_BY_PEER, BORROWS_BY_KEY } borrows;
+	uint8_t key_id[SUBJECT_BYTES]; /* BORROWS_BY_KEY: that key's */
+	bool is_lent;                  /* id and token are those of the daemon's token: auth_lend() */
 };
 /*
  * From the request's Authorization fields (Bearer in any case, Basic with the token as password: the same
@@ -91,6 +93,8 @@ struct subject {
  */
 int auth_subject(struct auth *a, const struct headers *request, struct str client,
 		 struct subject *ret_subject);
+/* What stands for any secret that a request carries in other fields, under the same key. The secret is not kept. */
+void auth_id_of(const struct auth *a, struct str secret, uint8_t ret_id[SUBJECT_BYTES]);
 /* What stands for a token under this key: the id of its subject. */
 void subject_id(const uint8_t key[32], struct str token, uint8_t ret_id[SUBJECT_BYTES]);
 /*
@@ -127,6 +131,14 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 				  enum access_level level, enum upstream_state upstream,
 				  struct refusal *ret_refusal);
 
+/*
+ * Would it be allowed for what the request itself carries, and for what everybody may read? No: the administrator's word about
+ * where it comes from, or about all, is what opened. Such an answer is for the client's programs and not for every page that a
+ * browser there has open.
+ */
+bool auth_is_own_right(struct auth *a, const struct subject *s, struct str repo, enum access_level level,
+		       enum upstream_state upstream);
+
 /* What upstream answered to this subject's own request on this repo, asked for at `asked_at` (wall clock,
  * start of the probe). */
 struct verdict_facts {
@@ -143,16 +155,18 @@ void auth_learn(struct auth *a, const struct subject *s, const struct verdict_fa
 /*
  * A ticket is a word in a URL that stands for a subject, for clients that do not send their token again: who holds it asks as
  * that subject, for one thing of one repo, until it was not used for an hour, and for a day at most. It opens nothing by
- * itself: the subject's own right is looked at as ever. Kept in memory only, at most 65,536; those not used for longest go
+ * itself: the subject's own right is looked at as ever, and where it comes from is where its holder comes from. So who is
+ * lent to by address needs none. Kept in memory only, at most 65,536; those not used for longest go
  * first. The same subject gets the same ticket for the same thing.
  * what  the thing ("sha256:<hex>"); with repo it must be the same when the ticket is found
  */
 #define TICKET_TEXT 33
 void auth_ticket_new(struct auth *a, const struct subject *s, struct str repo, struct str what,
 		     char ret_ticket[TICKET_TEXT]);
-/* Returns 0 with the subject, the caller's; -ENODATA no such ticket, too old, or for something else. */
+/* from: of who presents it. Returns 0 with the subject, the caller's; -ENODATA no such ticket, too old, for something else, or its
+ * key is not known any more. */
 int auth_ticket_find(struct auth *a, struct str ticket, struct str repo, struct str what,
-		     struct subject *ret_subject);
+		     const struct peer *from, struct subject *ret_subject);
 
 /*
  * Upstream's answer, of any kind, to a request with this subject's token: is the token itself any good? When it is not (any

@@ -69,6 +69,11 @@ void subject_id(const uint8_t key[SUBJECT_KEY_BYTES], struct str token, uint8_t 
 	memcpy(ret_id, mac.bytes, SUBJECT_BYTES);
 }
 
+void auth_id_of(const struct auth *a, struct str secret, uint8_t ret_id[SUBJECT_BYTES])
+{
+	subject_id(a->key, secret, ret_id);
+}
+
 static void name_subject(const struct auth *a, struct str token, struct subject *s)
 {
 	subject_id(a->key, token, s->id);
@@ -99,8 +104,9 @@ static int from_basic(const struct auth *a, struct str credentials, struct subje
 /* A key of ours in a token's place: whoever sends it is anonymous to the Hub. */
 static void take_key_away(struct subject *s)
 {
+	memcpy(s->key_id, s->id, SUBJECT_BYTES);
 	memset(s->id, 0, SUBJECT_BYTES);
-	s->may_borrow = true;
+	s->borrows = BORROWS_BY_KEY;
 }
 
 static int admit(struct auth *a, struct str value, struct subject *s)
@@ -140,7 +146,7 @@ int auth_subject(struct auth *a, const struct headers *request, struct str clien
 
 	peer_parse(client, &s.peer);
 	if (!value.ptr) {
-		s.may_borrow = may_borrow(a, &s);
+		s.borrows = may_borrow(a, &s) ? BORROWS_BY_PEER : BORROWS_NOTHING;
 		*ret_subject = s;
 		return 0;
 	}
@@ -180,7 +186,7 @@ void auth_lend(struct auth *a, struct subject *s, struct str repo)
 	struct lender *l;
 	bool lends;
 
-	if (!s->may_borrow)
+	if (s->borrows == BORROWS_NOTHING)
 		return;
 	l = lender_now(a);
 	lends = l && lender_lends_for(l, repo) && !lender_is_refused(l, clock_mono_ms(a->clock));

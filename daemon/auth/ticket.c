@@ -61,20 +61,38 @@ void tickets_done(struct tickets *s)
 static struct str thing_of(const struct subject *subject, struct str repo, struct str what, struct buf *out)
 {
 	buf_init(out, 16384);
-	buf_append(out, subject->id, SUBJECT_BYTES);
+	/* all who are lent to have one id between them */
+	buf_append(out, subject->borrows == BORROWS_BY_KEY ? subject->key_id : subject->id, SUBJECT_BYTES);
 	buf_append_str(out, repo);
 	buf_append_char(out, 0);
 	buf_append_str(out, what);
 	return buf_str(out);
 }
 
+/* What was lent is not kept: the door lends anew, or does not. Nor is where it came from. */
 static struct subject subject_copy(const struct subject *from)
 {
 	struct subject s = *from;
 
+	s.peer = (struct peer){ .kind = PEER_UNKNOWN };
+	if (s.borrows != BORROWS_NOTHING) {
+		s.token = NULL;
+		s.is_lent = false;
+		memset(s.id, 0, SUBJECT_BYTES);
+	}
 	if (s.token)
 		s.token = secret_ref(s.token);
 	return s;
+}
+
+/* By address: who comes from there needs no ticket, and nobody else is lent anything for one. */
+static bool still_borrows(struct auth *a, const struct subject *s)
+{
+	struct lender *l = s->borrows == BORROWS_BY_KEY ? lender_now(a) : NULL;
+	bool is_known = l && lender_knows_key(l, s->key_id);
+
+	lender_unref(l);
+	return is_known;
 }
 
 static void drop_locked(struct tickets *s, struct ticket *t)
@@ -147,8 +165,8 @@ void auth_ticket_new(struct auth *a, const struct subject *s, struct str repo, s
 	memcpy(ret_ticket, t->text, TICKET_TEXT);
 }
 
-int auth_ticket_find(struct auth *a, struct str ticket, struct str repo, struct str what,
-		     struct subject *ret_subject)
+static int find(struct auth *a, struct str ticket, struct str repo, struct str what,
+		struct subject *ret_subject)
 {
 	uint64_t now = clock_mono_ms(a->clock);
 	struct ticket *t;
@@ -166,4 +184,18 @@ int auth_ticket_find(struct auth *a, struct str ticket, struct str repo, struct 
 	use_locked(&a->tickets, t, now);
 	*ret_subject = subject_copy(&t->subject);
 	return 0;
+}
+
+int auth_ticket_find(struct auth *a, struct str ticket, struct str repo, struct str what,
+		     const struct peer *from, struct subject *ret_subject)
+{
+	int r = find(a, ticket, repo, what, ret_subject);
+
+	if (r < 0)
+		return r;
+	ret_subject->peer = *from;
+	if (ret_subject->borrows == BORROWS_NOTHING || still_borrows(a, ret_subject))
+		return 0;
+	subject_done(ret_subject);
+	return -ENODATA;
 }

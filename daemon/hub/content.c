@@ -12,6 +12,14 @@
 #include "common/alloc.h"
 #include "common/http/etag.h"
 
+bool hub_is_contradicted(struct hub *h, const struct content_id *content)
+{
+	struct digest ignored;
+
+	return !content_id_is_sound(content) ||
+	       index_find_blob(h->opts.index, content, &ignored) == -EBADMSG;
+}
+
 static bool is_not_modified(const struct request *q, const struct hub_file *file)
 {
 	struct str list = request_header(q, STR("If-None-Match"));
@@ -212,10 +220,16 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 	return 0;
 }
 
-/* Clients of a registry ask for all of a blob to learn where its parts are, and go away (hub-protocol 2.7 step 3, B22). */
+/*
+ * Clients of a registry ask for all of a blob to learn where its parts are, and go away (hub-protocol 2.7 step 3, B22);
+ * node-llama-cpp, under llama.cpp's name, does so with any file.
+ */
 static bool may_leave(const struct request *q, const struct hub_file *file)
 {
-	return file->self.len > 0 && !request_header(q, STR("Range")).ptr;
+	bool is_looker =
+		file->self.len > 0 || str_starts_with(request_header(q, STR("User-Agent")), STR("llama-cpp"));
+
+	return is_looker && !request_header(q, STR("Range")).ptr;
 }
 
 /* Joins the file's flight and waits until its first wanted byte may go out. 0: q->reader is ready; else as
@@ -267,6 +281,31 @@ static int upstream_refused(struct hub *h, struct request *q, const struct hub_f
 	return 0;
 }
 
+/*
+ * The commit does not have this path, though it was said to: what led here was wrong, not the token. A branch "a" went and "a/b"
+ * came, say, and the question was answered for the one and booked on the other. The names of the repo are asked for anew, and the
+ * file too, once.
+ */
+static int upstream_lost(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r)
+{
+	int status = reader_upstream_status(q->reader);
+
+	if (!q->has_restarted && file->commit[0] && !file->is_object) {
+		log_info("hub", "upstream does not have a file that it told of: its names are looked at anew",
+			 LOG_STR("repo", file->repo), LOG_STR("path", file->path), LOG_END);
+		reader_free(TAKE_PTR(q->reader));
+		hub_forget_names(h, q, file->repo);
+		q->has_restarted = q->distrusts_entries = true;
+		return -ERESTART;
+	}
+	if (status != 404 || !file->is_object)
+		return fail(h, q, file, -EBADMSG, r);
+	if (was_promised(h, file))
+		return fail(h, q, file, -EBADMSG, r);
+	reply_refuse(r, file->class, status, "upstream does not have the bytes of this object");
+	return 0;
+}
+
 /* joined: what join_flight() said. */
 static int answer_missing(struct hub *h, struct request *q, const struct hub_file *file, int status,
 			  struct byte_range range, int joined, struct reply *r)
@@ -288,18 +327,23 @@ static int answer_missing(struct hub *h, struct request *q, const struct hub_fil
 	case -EBUSY:
 		q->busy_ms = fetch_busy_ms(h->opts.fetch, FETCH_HUB, file->target, q->subject.token);
 		return fail(h, q, file, -EBUSY, r);
-	case -EACCES:
 	case -ENOENT:
+		return q->reader ? upstream_lost(h, q, file, r) : fail(h, q, file, joined, r);
+	case -EACCES:
 		return q->reader ? upstream_refused(h, q, file, r) : fail(h, q, file, joined, r);
 	default:
 		return fail(h, q, file, joined, r);
 	}
 }
 
-static int open_stored(struct hub *h, const struct digest *sha256, struct blob **ret_blob)
+static int open_stored(struct hub *h, const struct digest *sha256, uint64_t size, struct blob **ret_blob)
 {
 	int r = store_open_blob(h->opts.store, sha256, ret_blob);
 
+	if (r == 0 && blob_size(*ret_blob) != size) {
+		*ret_blob = blob_unref(*ret_blob);
+		r = -EBADMSG;
+	}
 	if (r == -EBADMSG || r == -ENODATA)
 		h->opts.on_corrupt(h->opts.ctx, sha256);
 	return r;
@@ -315,6 +359,8 @@ int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file
 
 	if (is_not_modified(q, file))
 		return answer_without_body(q, file, 304, r);
+	if (hub_is_contradicted(h, &file->content))
+		return fail(h, q, file, -EPROTO, r);
 	is_stored = index_find_blob(h->opts.index, &file->content, &sha256) == 0;
 	if (q->is_head)
 		return answer_head(h, q, file, is_stored, r);
@@ -326,11 +372,12 @@ int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file
 	for (int i = 0; i < 2; i++) {
 		int error;
 
-		if (is_stored && !q->reader && open_stored(h, &sha256, &blob) == 0) {
+		if (is_stored && !q->reader && open_stored(h, &sha256, file->content.size, &blob) == 0) {
 			index_touch_blob(h->opts.index, &sha256, clock_wall_s(h->opts.clock));
 			return answer_stored(h, q, file, TAKE_PTR(blob), status, range, r);
 		}
-		if (!q->reader && !q->relay && fetch_is_down(h->opts.fetch))
+		if (!q->reader && !q->relay && fetch_is_down(h->opts.fetch) &&
+		    !store_has_part(h->opts.store, &file->content))
 			return fail(h, q, file, -EHOSTUNREACH, r);
 		error = q->relay ? -ENOSPC : join_flight(h, q, file, range, is_open);
 		if (error != -EEXIST)

@@ -20,7 +20,7 @@ static int serve(struct hub *h, struct request *q, const struct hub_route *route
 	SCOPED_BUF canonical, key, target;
 
 	hub_note(q, route);
-	spec->repo = hub_canonical(h, route, &canonical);
+	spec->repo = hub_canonical(h, q, route, &canonical);
 	spec->ttl_ms = h->doc_ttl_ms;
 	buf_init(&target, 16384);
 	buf_appendf(&target, "/api/%.*s/%s", STR_ARGS(spec->repo), what);

@@ -39,6 +39,7 @@ static int start(struct hub *h, struct request *q, enum fetch_origin to)
 		return -EFBIG;
 	headers_init(&extra);
 	request_forward_fields(q, &extra);
+	q->writes = atomic_load(&h->write_count);
 	r = relay_start(h->opts.relays, &query, &q->relay);
 	headers_done(&extra);
 	q->used_upstream = true;

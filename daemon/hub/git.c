@@ -12,8 +12,8 @@
 
 #include "common/banned.h"
 
-/* A line for each name that was pushed, and what hooks had to say. */
-#define PUSH_ANSWER_BYTES_MAX ((size_t)16 * 1024 * 1024)
+/* A line for each name that was pushed, and what hooks had to say: as much as any body that is gathered (P10). */
+#define PUSH_ANSWER_BYTES_MAX ((size_t)REQUEST_BODY_MAX)
 
 /* git shows the text of an answer that failed, and sends its token only after a Basic challenge. */
 static int finish(struct reply *r)
@@ -45,6 +45,15 @@ int hub_git(struct hub *h, struct request *q, const struct hub_route *route, str
 	return finish(r);
 }
 
+/* Not a second time in memory: it goes out as slowly as its reader likes. */
+static struct bytes *take_bytes(struct buf *b)
+{
+	size_t len;
+	char *data = buf_take(b, &len);
+
+	return data ? bytes_new_take(data, len) : bytes_new_copy(STR(""));
+}
+
 int hub_git_push(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
 	struct upstream_head head;
@@ -66,8 +75,10 @@ int hub_git_push(struct hub *h, struct request *q, const struct hub_route *route
 	if (error < 0) {
 		reply_abort(r);
 	} else {
+		SCOPED(bytes_unref) struct bytes *said = take_bytes(&q->body);
+
 		hub_forward_fields(h, q, &head, r);
-		reply_text(r, 200, NULL, buf_str(&q->body));
+		reply_bytes(r, 200, NULL, said);
 	}
 	relay_free(TAKE_PTR(q->relay));
 	return 0;

@@ -101,6 +101,11 @@ int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *rout
 int hub_xet_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_preflight(struct hub *h, struct request *q, const struct hub_route *route,
 		  struct reply *r); /* OPTIONS */
+/*
+ * A client that asked under an old name and was refused is told no other name than the one it wrote: the new one may be nobody's
+ * business. For every reply, once it is ready (veil.c).
+ */
+void hub_veil_name(struct hub *h, const struct hub_route *route, struct reply *r);
 /* A request to the dataset viewer's host: passed on to hub.viewer-url. */
 int hub_viewer(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 /* Everything else under a known prefix: streamed through, nothing kept; a write (2xx) makes the cache

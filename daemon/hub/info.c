@@ -11,7 +11,8 @@
 #include "common/alloc.h"
 #include "common/json.h"
 
-#define REPO_ID_MAX 256
+/* Of the Hub's own ids: 24 hex digits today. */
+#define REPO_ID_MAX 128
 
 /* An anonymous answer that says "neither private, gated nor disabled" opens the files to everybody
  * (hub-protocol 4.3 rule 2). */
@@ -50,47 +51,35 @@ static void narrow_mark(const struct lesson *l, const struct json *json)
 								.at = 1 });
 }
 
-/* The Hub's own id of the repo in what is held under this key. *out is initialised here; empty: not known. */
-static void held_id(const struct hub *h, struct str repo, struct str key, struct buf *out)
+static bool is_plain_id(struct str id)
 {
-	SCOPED(json_free) struct json *json = NULL;
-	SCOPED(blob_unref) struct blob *blob = NULL;
-	SCOPED_FREE char *text = NULL;
-	struct doc doc = { 0 };
-
-	buf_init(out, REPO_ID_MAX);
-	if (index_find_doc(h->opts.index, repo, key, &doc) == 0 &&
-	    store_open_blob(h->opts.store, &doc.body, &blob) == 0) {
-		text = xmalloc(blob_size(blob) + 1);
-		if (blob_read(blob, 0, text, blob_size(blob)) == 0 &&
-		    json_parse((struct str){ text, blob_size(blob) }, &json) == 0)
-			buf_append_str(out, json_string(json_get(json, "_id")));
-	}
-	doc_done(&doc);
+	for (size_t i = 0; i < id.len; i++)
+		if (id.ptr[i] <= ' ' || id.ptr[i] >= 0x7f)
+			return false;
+	return id.len > 0 && id.len <= REPO_ID_MAX;
 }
 
 /*
  * A repo that was deleted and made anew has another id under the same name: what was proved about the old one is void, also to
- * those who will not ask for a while (reliability F.2 rule 5).
+ * those who will not ask for a while (reliability F.2 rule 5), and nothing that the old one held is to be had under its name, by
+ * nobody: who may read the new one need not have been allowed to read that.
  */
-static void end_if_made_anew(const struct lesson *l, const struct json *json)
+static void end_if_made_anew(struct lesson *l, const struct json *json, int64_t at)
 {
-	struct str id = json_string(json_get(json, "_id")),
-		   keys[] = { str_from(l->key), STR("m:info//"), STR("m:revision/main/") };
+	struct str id = json_string(json_get(json, "_id")), repo = str_from(l->repo);
+	SCOPED_BUF known;
 
-	for (size_t i = 0; id.len && i < sizeof(keys) / sizeof(keys[0]); i++) {
-		SCOPED_BUF held;
-
-		held_id(l->hub, str_from(l->repo), keys[i], &held);
-		if (buf_str(&held).len == 0)
-			continue;
-		if (str_eq(buf_str(&held), id))
-			return;
-		log_warning("hub", "a repo was made anew under an old name: all proofs about it end",
-			    LOG_STR("repo", str_from(l->repo)), LOG_END);
-		auth_forget_repo(l->hub->opts.auth, str_from(l->repo));
+	buf_init(&known, REPO_ID_MAX);
+	if (!is_plain_id(id))
 		return;
+	if (index_find_identity(l->hub->opts.index, repo, &known) == 0 && !str_eq(buf_str(&known), id)) {
+		log_warning("hub", "a repo was made anew under an old name: all that was known of it is void",
+			    LOG_STR("repo", repo), LOG_END);
+		hub_made_anew(l->hub, repo);
+		l->writes = atomic_load(&l->hub->write_count); /* this answer is the younger word */
 	}
+	index_learn(l->hub->opts.index,
+		    &(struct fact){ .kind = FACT_IDENTITY, .repo = repo, .to = id, .at = at });
 }
 
 /* Nothing is said, or it is a string of the right kind. A repo without a commit may have "sha": null. */
@@ -138,10 +127,15 @@ static int teach_info(struct lesson *l, const struct answer *a, const struct jso
 		return -EPROTO;
 	if (id.len && settle_name(l, id, a->asked_at) < 0)
 		return -EPROTO;
+	/* by now it may be about another name than the one that was looked at first */
+	if (hub_was_made_anew(l->hub, str_from(l->repo), l->writes))
+		return -ESTALE;
+	hub_saw_identity(l->hub, str_from(l->repo), l->writes);
+	l->tells_identity = true;
+	end_if_made_anew(l, json, a->asked_at);
 	learn_name(l->hub, str_from(l->repo), revision.len ? revision : STR("main"), sha, a->asked_at);
 	if (is_commit(sha))
 		memcpy(l->commit, sha.ptr, COMMIT_HEX);
-	end_if_made_anew(l, json);
 	narrow_mark(l, json);
 	if (says_public(l, json))
 		l->proves = ACCESS_FILES;
@@ -204,7 +198,7 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 	bool has_revision = route->revision.len > 0;
 
 	hub_note(q, route);
-	spec.repo = hub_canonical(h, route, &canonical);
+	spec.repo = hub_canonical(h, q, route, &canonical);
 	spec.is_pinned = is_commit(route->revision);
 	buf_init(&stand_in, 0);
 	buf_init(&target, 16384);
@@ -258,7 +252,7 @@ int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *rout
 	 * Who may see what follows from it, the door decides. */
 	if (r->status != 200 && q->result != RESULT_OFFLINE_MISS)
 		return 1;
-	if (find_name(h, route, hub_canonical(h, route, &canonical), true, ret_commit)) {
+	if (find_name(h, route, hub_canonical(h, q, route, &canonical), true, ret_commit)) {
 		reply_done(r);
 		reply_init(r);
 		return 0;
@@ -269,6 +263,20 @@ int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *rout
 		reply_error(r, q, ENDPOINT_API, -EPROTO, route->revision);
 	}
 	return 1;
+}
+
+int hub_ask_identity(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+{
+	struct hub_route repo = { .kind = route->kind, .id = route->id, .repo = route->repo };
+	int error = hub_serve_info(h, q, &repo, h->doc_ttl_ms, STR(""), r);
+
+	if (error == -EAGAIN)
+		return -EAGAIN;
+	if (r->status != 200)
+		return 1;
+	reply_done(r);
+	reply_init(r);
+	return 0;
 }
 
 int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)

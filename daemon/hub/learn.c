@@ -77,6 +77,28 @@ void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT],
 }
 
 /*
+ * What was asked under the client's own name was answered there: the name stands for itself now, whatever it was an old name of.
+ * Not so if the answer is about a commit that the other name has too: some old names are answered in place (hub-protocol 5.3). Then
+ * it stays an alias; what the answer proves is booked on the name that was asked all the same, so that nobody who copies a
+ * repo opens it.
+ */
+static void settle_alias(const struct lesson *l, const struct answer *a)
+{
+	struct index *x = l->hub->opts.index;
+	struct str asked = str_from(l->asked_repo);
+	char ignored[COMMIT_TEXT];
+	SCOPED_BUF other;
+
+	buf_init(&other, 1024);
+	if (!str_eq(asked, str_from(l->repo)) || index_canonical_repo(x, asked, 0, &other) < 0 ||
+	    str_eq(buf_str(&other), asked))
+		return;
+	if (index_find_commit(x, buf_str(&other), headers_get(&a->last, STR("X-Repo-Commit")), ignored) < 0)
+		buf_reset(&other);
+	learn_alias(l->hub, asked, buf_str(&other), a->asked_at);
+}
+
+/*
  * The first hop sent us to another name of the repo, and the answer there was good: from here on the lesson is about that repo.
  * Only for good answers: what a login page or an outage redirects to is nobody's name.
  */
@@ -85,10 +107,14 @@ static void follow_alias(struct lesson *l, const struct answer *a)
 	SCOPED_BUF scratch = { 0 };
 	struct str to;
 
+	if (a->first_status >= 200 && a->first_status < 300)
+		settle_alias(l, a);
 	if (a->first_status < 300 || a->first_status > 399)
 		return;
 	to = link_repo_of(l->hub, headers_get(&a->first, STR("Location")), str_from(l->target),
 			  str_from(l->repo), &scratch);
+	if (!to.ptr && is_commit(headers_get(&a->last, STR("X-Repo-Commit"))))
+		settle_alias(l, a); /* to where its bytes are: of a file, the plain answer */
 	if (!to.ptr || str_eq(to, str_from(l->repo)))
 		return;
 	learn_alias(l->hub, str_from(l->repo), to, a->asked_at);
@@ -104,15 +130,46 @@ static bool is_outdated(const struct lesson *l)
 	return hub_was_written(l->hub, str_from(l->repo), l->writes);
 }
 
+/* It was asked while another repo had this name. */
+static bool is_of_another(const struct lesson *l)
+{
+	return hub_was_made_anew(l->hub, str_from(l->repo), l->writes);
+}
+
 /* The daemon's own token was lent for one repo, and the answer is about another: it must not be used (reliability F.2 rule 10). */
 static bool is_lent_elsewhere(const struct lesson *l)
 {
 	return !auth_is_lent_for(l->hub->opts.auth, &l->subject, str_from(l->repo));
 }
 
+/*
+ * Does the answer, to somebody without a token, open a repo to all of which only tokens have shown anything so far? If it was
+ * closed and is open now, all that it held is for all; if it is another repo, none of it is. The answer does not tell which; the
+ * repo's id does (info.c).
+ */
+static bool opens_what_was_closed(const struct lesson *l)
+{
+	struct index *x = l->hub->opts.index;
+	struct str repo = str_from(l->repo);
+	struct access_facts known = { 0 };
+	SCOPED_BUF id;
+
+	buf_init(&id, 1024);
+	if (l->subject.token || index_find_identity(x, repo, &id) < 0)
+		return false;
+	index_find_access(x, repo, l->subject.id, &known);
+	return known.public_level == ACCESS_NONE && !hub_has_seen_identity(l->hub, repo);
+}
+
 static void tell_auth(struct lesson *l, const struct answer *a)
 {
+	struct str code = headers_get(&a->last, STR("X-Error-Code"));
+
 	if (is_outdated(l) && a->status < 400)
+		return;
+	/* that the repo may be seen follows from these as well, but not which repo that is */
+	if ((str_eq(code, STR("EntryNotFound")) || str_eq(code, STR("RevisionNotFound"))) &&
+	    opens_what_was_closed(l))
 		return;
 	auth_learn(l->hub->opts.auth, &l->subject,
 		   &(struct verdict_facts){ .repo = str_from(l->repo),
@@ -178,6 +235,8 @@ static int learn_found(struct lesson *l, const struct answer *a, struct str comm
 	r = identity_of(a, &content);
 	if (r < 0)
 		return r;
+	if (hub_is_contradicted(l->hub, &content))
+		return -EPROTO;
 	memcpy(text, commit.ptr, COMMIT_HEX);
 	doubt_mark(l, commit);
 	learn_entry(l->hub, str_from(l->repo), text, str_from(l->path), &content, a->asked_at);
@@ -199,7 +258,13 @@ int lesson_of_resolve(void *ctx, const struct answer *a)
 		follow_alias(l, a);
 	if (is_lent_elsewhere(l))
 		return -EPROTO;
+	if (is_of_another(l))
+		return -ESTALE;
 	if (a->status >= 200 && a->status < 400) {
+		if (opens_what_was_closed(l)) {
+			hub_doubt_identity(l->hub, str_from(l->repo));
+			return -EXDEV;
+		}
 		/* before the verdict: who waits must find the file when he finds the door open */
 		r = learn_found(l, a, commit);
 		if (r < 0)
@@ -318,7 +383,11 @@ int lesson_of_proof(struct lesson *l, const struct answer *a)
 		follow_alias(l, a);
 	if (is_lent_elsewhere(l))
 		return -EPROTO;
-	tell_auth(l, a);
+	if (is_of_another(l))
+		return -ESTALE;
+	/* good for who asked, just now, but no proof for all */
+	if (a->status >= 400 || !opens_what_was_closed(l))
+		tell_auth(l, a);
 	return 0;
 }
 
@@ -351,6 +420,7 @@ int lesson_of_document(void *ctx, const struct answer *a)
 	struct lesson *l = ctx;
 	SCOPED(json_free) struct json *json = NULL;
 	struct doc doc = { 0 };
+	bool is_doubtful;
 	int r;
 
 	if (a->error)
@@ -364,8 +434,9 @@ int lesson_of_document(void *ctx, const struct answer *a)
 	follow_alias(l, a);
 	if (is_lent_elsewhere(l))
 		return -EPROTO;
-	if (!l->commit[0] && is_outdated(l))
+	if (is_of_another(l) || (!l->commit[0] && is_outdated(l)))
 		return -ESTALE;
+	is_doubtful = opens_what_was_closed(l);
 	doc.link_next = link_next_of(l->hub, headers_get(&a->last, STR("Link")));
 	r = l->teach ? l->teach(l, a, json, &doc) : 0;
 	if (r == 0 && is_lent_elsewhere(l))
@@ -374,7 +445,7 @@ int lesson_of_document(void *ctx, const struct answer *a)
 		r = keep_document(l, a, &doc);
 	if (r == 0 && l->kept)
 		l->kept(l, a, &doc);
-	if (r == 0 || r == -ENOSPC || r == -EIO)
+	if ((!is_doubtful || l->tells_identity) && (r == 0 || r == -ENOSPC || r == -EIO))
 		tell_auth(l, a);
 	doc_done(&doc);
 	return r;

@@ -87,6 +87,8 @@ static int learn_given(void *ctx, const struct lfs_given *g)
 	if (!g->href.ptr)
 		return 0;
 	f.content = (struct content_id){ .kind = CONTENT_LFS, .sha256 = g->oid, .size = g->size };
+	if (hub_is_contradicted(h, &f.content))
+		return 0;
 	index_learn(h->opts.index, &f);
 	hrefs_put(&h->hrefs, str_from(l->repo), &g->oid, g->href, g->expires_at, now);
 	return 0;
@@ -381,7 +383,7 @@ int hub_lfs_batch(struct hub *h, struct request *q, const struct hub_route *rout
 			     "malformed Authorization field: one Bearer or Basic token is expected");
 		return lfs_finish(r);
 	}
-	b.repo = hub_canonical(h, route, &canonical);
+	b.repo = hub_canonical(h, q, route, &canonical);
 	lfs_question_read(buf_str(&q->body), &b.question);
 	error = b.question.operation == LFS_DOWNLOAD ? serve_download(&b, route, r)
 						     : lfs_pass_batch(h, q, b.repo, r);

@@ -61,7 +61,7 @@ void hub_take_ticket(struct hub *h, struct request *q, struct str repo, const st
 	if (sha256 && q->has_valid_subject && !q->subject.token) {
 		what_of(sha256, what);
 		if (auth_ticket_find(h->opts.auth, uri_param(q->query, STR("ticket")), repo, str_from(what),
-				     &subject) == 0) {
+				     &q->subject.peer, &subject) == 0) {
 			subject_done(&q->subject);
 			q->subject = subject;
 		}
@@ -76,7 +76,7 @@ static bool needs_ticket(struct hub *h, const struct request *q, struct str repo
 	struct refusal refusal;
 	enum access_verdict verdict;
 
-	if (!q->subject.token)
+	if (!q->subject.token || q->subject.borrows == BORROWS_BY_PEER)
 		return false;
 	verdict = auth_may_read(h->opts.auth, &nobody, repo, ACCESS_FILES,
 				fetch_is_down(h->opts.fetch) ? UPSTREAM_GONE : UPSTREAM_ANSWERS, &refusal);
@@ -162,7 +162,8 @@ static int answer_known(struct hub *h, struct request *q, const struct hub_objec
 	if (door == DOOR_CLOSED)
 		return 0;
 	o->must_ask = (door == DOOR_ASK && !is_proved) ||
-		      index_find_object(h->opts.index, o->repo, &o->sha256, &known) < 0;
+		      index_find_object(h->opts.index, o->repo, &o->sha256, &known) < 0 ||
+		      hub_is_contradicted(h, &known.content);
 	if (!o->must_ask && is_at_hand(h, q, o, &known))
 		result = serve(h, q, kind, o, &known, r);
 	object_done(&known);
@@ -219,7 +220,7 @@ int hub_serve_object(struct hub *h, struct request *q, const struct hub_route *r
 	hub_note(q, route);
 	buf_init(&target, 16384);
 	buf_init(&location, 16384);
-	o.repo = hub_canonical(h, route, &canonical);
+	o.repo = hub_canonical(h, q, route, &canonical);
 	if (oid_hex.len != 2 * SHA256_BYTES || !str_is_lower_hex(oid_hex) ||
 	    parse_hex(oid_hex, o.sha256.bytes, SHA256_BYTES) < 0) {
 		reply_refuse(r, kind->class, 400, "an object is named by 64 hex digits");

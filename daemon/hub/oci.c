@@ -63,7 +63,7 @@ static void learn_object(struct lesson *l, struct str digest, const struct json 
 		digest = str_from_range(digest.ptr + strlen("sha256:"), digest.ptr + digest.len);
 	/* what has another kind of name is none of ours; a wrong size would make a fill that can never end well */
 	if (digest.len != 2 * SHA256_BYTES || json_u64(size, &bytes) < 0 ||
-	    content_id_parse(digest, bytes, &f.content) < 0)
+	    content_id_parse(digest, bytes, &f.content) < 0 || hub_is_contradicted(l->hub, &f.content))
 		return;
 	index_learn(l->hub->opts.index, &f);
 }
@@ -146,7 +146,7 @@ int hub_manifest(struct hub *h, struct request *q, const struct hub_route *route
 	int error;
 
 	hub_note(q, route);
-	spec.repo = hub_canonical(h, route, &canonical);
+	spec.repo = hub_canonical(h, q, route, &canonical);
 	hub_take_ticket(h, q, spec.repo, NULL);
 	registry_target(spec.repo, "manifests", route->revision, &target);
 	if (doc_question(&spec, "manifest", route->revision, is_llama ? STR("llama-cpp") : STR(""), q->query,
@@ -199,7 +199,8 @@ static void learn_blob(struct lesson *l, uint64_t size, int64_t at)
 {
 	struct fact f = { .kind = FACT_OBJECT, .repo = str_from(l->repo), .at = at };
 
-	if (content_id_parse(hex_of(str_from(l->revision)), size, &f.content) == 0)
+	if (content_id_parse(hex_of(str_from(l->revision)), size, &f.content) == 0 &&
+	    !hub_is_contradicted(l->hub, &f.content))
 		index_learn(l->hub->opts.index, &f);
 }
 
@@ -310,7 +311,7 @@ int hub_registry_blob(struct hub *h, struct request *q, const struct hub_route *
 	error = hub_serve_object(h, q, route, hex, &blob_kind, r);
 	if (error < 0)
 		return error;
-	set_challenge(h, hub_canonical(h, route, &canonical), r);
+	set_challenge(h, hub_canonical(h, q, route, &canonical), r);
 	return 0;
 }
 

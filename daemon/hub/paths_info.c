@@ -124,7 +124,7 @@ int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *rou
 	int error;
 
 	hub_note(q, route);
-	spec.repo = hub_canonical(h, route, &canonical);
+	spec.repo = hub_canonical(h, q, route, &canonical);
 	buf_init(&target, 16384);
 	spec.body = buf_str(&q->body);
 	spec.body_type = request_header(q, STR("Content-Type"));
@@ -136,7 +136,7 @@ int hub_paths_info(struct hub *h, struct request *q, const struct hub_route *rou
 	if (error != 0)
 		return error == 1 ? 0 : error;
 	buf_done(&canonical);
-	spec.repo = hub_canonical(h, route, &canonical);
+	spec.repo = hub_canonical(h, q, route, &canonical);
 
 	if (read_question(q, spec.body_type, &asked) &&
 	    whole_serve_paths(h, q, spec.repo, str_from(spec.commit), &asked, r) == 0)

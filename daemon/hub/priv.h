@@ -107,10 +107,16 @@ bool is_commit(struct str revision);
 void hub_pass_headers(const struct request *q, struct headers *to);
 /* q's log fields. */
 void hub_note(struct request *q, const struct hub_route *route);
-/* Canonical repo into *out (initialised here; the caller's). */
-struct str hub_canonical(struct hub *h, const struct hub_route *route, struct buf *out);
+/* Canonical repo into *out (initialised here; the caller's): the route's own when an alias of it is to be looked at again. */
+struct str hub_canonical(struct hub *h, const struct request *q, const struct hub_route *route,
+			 struct buf *out);
 
 /* --- content.c: a file whose identity is known --- */
+/*
+ * What upstream said of size and digest cannot both be true: bytes with this digest are held, and have another size. Sizes are
+ * written by whoever commits a pointer, so nothing may be learned from that, and nothing served by it.
+ */
+bool hub_is_contradicted(struct hub *h, const struct content_id *content);
 struct hub_file {
 	struct str repo; /* canonical */
 	char commit[COMMIT_TEXT];
@@ -190,6 +196,7 @@ struct lesson {
 	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
 	struct subject subject;   /* owned */
 	uint64_t writes;          /* write_count when it was asked */
+	bool tells_identity;      /* the answer itself says which repo it is about */
 	enum access_level proves;
 	/* After the checks and before the document is kept. Returns 0, or -EPROTO: the answer is not what
 	 * it should be. */
@@ -204,6 +211,7 @@ void lesson_free(void *l);
 /* The document's bytes: upstream's own, without what announces Xet. NULL: not JSON. The caller's. */
 struct bytes *document_bytes(const struct hub *h, struct str text);
 /* learn callbacks for questions; ctx is a struct lesson */
+/* -EXDEV: nothing was learned, for it must be known first which repo it is: hub_ask_identity(), and ask again. */
 int lesson_of_resolve(void *ctx, const struct answer *a);
 int lesson_of_document(void *ctx, const struct answer *a);
 /* The answer is a yes or a refusal of the repo itself. -EPROTO it is about another repo than the token was lent for. */
@@ -330,6 +338,8 @@ int whole_serve_paths(struct hub *h, struct request *q, struct str repo, struct 
 /* --- info.c --- */
 int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
 		   struct str query, struct reply *r);
+/* Which repo is it? Asks for its info. Returns 0: known now; 1 with a reply; -EAGAIN. */
+int hub_ask_identity(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 /*
  * The commit of the route's revision, asking for the revision's document if it is not known or too old.
  * Returns 0 with *ret_commit; 1 with a reply; -EAGAIN.
@@ -363,8 +373,20 @@ int hub_forward_gather(struct request *q);
 bool is_write(const struct request *q);
 /* The names, listings and negatives of a repo (canonical) are asked for anew from here on, by everybody. */
 void hub_forget_names(struct hub *h, const struct request *q, struct str repo);
-/* That, and under which names it is known, and who may read it. */
+/* That, under which names it is known, who may read it, and all that it held: from here on another repo has its name, or none. */
 void hub_forget_repo(struct hub *h, const struct request *q, struct str repo);
+/* The same when nobody wrote through us: the repo that stands under this name (canonical) is not the one that was known. */
+void hub_made_anew(struct hub *h, struct str repo);
+/* Was it so since write_count was this? Then an older question was about another repo. */
+bool hub_was_made_anew(struct hub *h, struct str repo, uint64_t since);
+/*
+ * Is it the repo that was known? From now on the answer to a question that was asked later tells: `when` is write_count as it was
+ * then. For PIN_MS.
+ */
+void hub_doubt_identity(struct hub *h, struct str repo);
+void hub_saw_identity(struct hub *h, struct str repo, uint64_t when);
+/* Since it was doubted. */
+bool hub_has_seen_identity(struct hub *h, struct str repo);
 /* What this request, a write that went well, makes untrue of the repo that its path names. */
 void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route);
 /* Nobody knows whether the write was done: the name it was about is looked up anew, if upstream can be asked. */

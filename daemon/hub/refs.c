@@ -40,7 +40,7 @@ int hub_refs(struct hub *h, struct request *q, const struct hub_route *route, st
 	};
 
 	hub_note(q, route);
-	spec.repo = hub_canonical(h, route, &canonical);
+	spec.repo = hub_canonical(h, q, route, &canonical);
 	buf_init(&target, 16384);
 	buf_appendf(&target, "/api/%.*s/refs", STR_ARGS(spec.repo));
 	if (doc_question(&spec, "refs", STR(""), STR(""), q->query, &key, &target, r) != 0)

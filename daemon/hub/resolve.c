@@ -144,6 +144,8 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 	if (!name.is_usable)
 		return 1;
 	known = index_find_entry(h->opts.index, repo, str_from(name.commit), route->path, &content);
+	if (known == 0 && (q->distrusts_entries || hub_is_contradicted(h, &content)))
+		return 1; /* upstream may have another word by now */
 	if (known == 0 && door == DOOR_OPEN)
 		return serve(h, q, route, repo, &name, &content, r);
 	/* that a path does not exist is metadata: whoever may list the tree may know it */
@@ -226,6 +228,7 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	}
 	if (error < 0)
 		return error == -EAGAIN ? -EAGAIN : (reply_error(r, q, ENDPOINT_FILE, error, route->path), 0);
+	q->distrusts_entries = false;
 	if (answer->error == 0 && answer->status < 500 && answer->status != 429) {
 		if (answer->status >= 400) {
 			refuse(h, q, route, answer, r);

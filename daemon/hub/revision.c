@@ -4,8 +4,9 @@
  *
  * Clients that encode the slash say it themselves; others leave it to the Hub, which knows its branches. A wrong guess would be
  * kept as a branch that does not exist and a path that is none, so nothing is asked by a guess: the longest name that is known
- * counts, and when the first segment is no name that is known, the repo's refs are asked for first. That is one call for each
- * hub.revision-ttl and repo, and none for main, commits, refs/..., files at the top, and names that were seen before.
+ * counts, and when the first segment is no name that is known, or that name was not seen for hub.revision-ttl ("a" may be gone and
+ * "a/b" there), the repo's refs are asked for first. That is one call for each hub.revision-ttl and repo, and none for main,
+ * commits, refs/..., and files at the top.
  */
 #include "hub/priv.h"
 
@@ -32,8 +33,8 @@ static void part_at(struct hub_route *route, struct str all, size_t len)
 				     : str_from_range(all.ptr + len + 1, all.ptr + all.len);
 }
 
-/* The longest known name that the text begins with; 0: none. */
-static size_t find_longest(struct hub *h, struct str repo, struct str all, bool needs_path)
+/* The longest known name that the text begins with; 0: none. ret_at: when it was seen. */
+static size_t find_longest(struct hub *h, struct str repo, struct str all, bool needs_path, int64_t *ret_at)
 {
 	char commit[COMMIT_TEXT];
 	unsigned segments = 0;
@@ -45,7 +46,7 @@ static size_t find_longest(struct hub *h, struct str repo, struct str all, bool 
 		segments++;
 		if (i == all.len && needs_path)
 			break;
-		if (index_find_name(h->opts.index, repo, (struct str){ all.ptr, i }, commit, NULL) == 0)
+		if (index_find_name(h->opts.index, repo, (struct str){ all.ptr, i }, commit, ret_at) == 0)
 			found = i;
 	}
 	return found;
@@ -69,24 +70,30 @@ static int ask_refs(struct hub *h, struct request *q, const struct hub_route *ro
 	return r;
 }
 
+static bool is_old(const struct hub *h, int64_t seen_at)
+{
+	return clock_wall_s(h->opts.clock) - seen_at > (int64_t)(h->name_ttl_ms / 1000);
+}
+
 int hub_settle_revision(struct hub *h, struct request *q, struct hub_route *route, bool needs_path)
 {
 	struct str all, repo;
 	SCOPED_BUF canonical = { 0 };
+	int64_t seen_at = 0;
 	size_t len;
 
 	if (is_settled(route) || (needs_path && !memchr(route->path.ptr, '/', route->path.len)))
 		return 0;
 	all = both(route);
-	repo = hub_canonical(h, route, &canonical);
-	len = find_longest(h, repo, all, needs_path);
-	if (len == 0 && q->has_valid_subject && !hub_is_down(h, q)) {
+	repo = hub_canonical(h, q, route, &canonical);
+	len = find_longest(h, repo, all, needs_path, &seen_at);
+	if ((len == 0 || is_old(h, seen_at)) && q->has_valid_subject && !hub_is_down(h, q)) {
 		if (ask_refs(h, q, route) == -EAGAIN)
 			return -EAGAIN;
 		/* the answer may have taught another name of the repo */
 		buf_done(&canonical);
-		repo = hub_canonical(h, route, &canonical);
-		len = find_longest(h, repo, all, needs_path);
+		repo = hub_canonical(h, q, route, &canonical);
+		len = find_longest(h, repo, all, needs_path, &seen_at);
 	}
 	if (len > 0)
 		part_at(route, all, len);

@@ -5,7 +5,8 @@
  * A write takes back what was believed about the repo's names at once. What was asked before it and is answered after it
  * must not bring that back: each write has a number, lessons and the keys of questions carry it.
  * Pins stay: a client between its HEAD and its GET reads on (P9); only who wrote wants to see what it wrote.
- * Never     touches what is pinned to a commit.
+ * Another repo under the same name is another matter: nothing that was known counts any more, and nobody's pins do.
+ * Never     touches what is pinned to a commit, unless the repo itself is another one.
  * Promises  (1) for PIN_MS after a write, and so for longer than any question lives, no answer to an older question is
  *               believed.
  */
@@ -62,14 +63,26 @@ static bool find_mark(struct hub *h, const struct request *who, struct str repo,
 	return pins_find(&h->writes, buf_str(&key), clock_mono_ms(h->opts.clock), ret);
 }
 
+/* No repo's name has a blank: the number under this one is that of the last time it was made anew. */
+static struct str anew_name(struct str repo, struct buf *out)
+{
+	buf_init(out, 8192);
+	buf_append_str(out, repo);
+	buf_append_str(out, STR(" anew"));
+	return buf_str(out);
+}
+
 void hub_write_mark(struct hub *h, const struct request *who, struct str repo, struct buf *key)
 {
 	char number[COMMIT_TEXT];
+	SCOPED_BUF name = { 0 };
 
 	if (atomic_load(&h->write_count) == 0)
 		return; /* where nobody writes it costs nothing */
 	if (find_mark(h, who, repo, number))
 		buf_appendf(key, " #%s", number);
+	if (find_mark(h, NULL, anew_name(repo, &name), number))
+		buf_appendf(key, " !%s", number);
 }
 
 bool hub_was_written(struct hub *h, struct str repo, uint64_t since)
@@ -80,23 +93,102 @@ bool hub_was_written(struct hub *h, struct str repo, uint64_t since)
 	return find_mark(h, NULL, repo, text) && parse_u64(str_from(text), &number) == 0 && number > since;
 }
 
+bool hub_was_made_anew(struct hub *h, struct str repo, uint64_t since)
+{
+	SCOPED_BUF name = { 0 };
+
+	if (atomic_load(&h->write_count) == 0)
+		return false;
+	return hub_was_written(h, anew_name(repo, &name), since);
+}
+
 /* --- forgetting ------------------------------------------------------------------------------------------ */
 
-static void forget_in_index(struct hub *h, struct str repo)
+static void forget_in_index(struct hub *h, enum fact_kind kind, struct str repo)
 {
 	index_learn(h->opts.index,
-		    &(struct fact){ .kind = FACT_FORGET, .repo = repo, .at = clock_wall_s(h->opts.clock) });
+		    &(struct fact){ .kind = kind, .repo = repo, .at = clock_wall_s(h->opts.clock) });
+}
+
+static void next_number(struct hub *h, char ret[COMMIT_TEXT])
+{
+	(void)snprintf(ret, COMMIT_TEXT, "%" PRIu64, atomic_fetch_add(&h->write_count, 1) + 1);
+}
+
+static struct str identity_name(struct str repo, const char *what, struct buf *out)
+{
+	buf_init(out, 8192);
+	buf_append_str(out, repo);
+	buf_append_str(out, str_from(what));
+	return buf_str(out);
+}
+
+static uint64_t number_of(struct hub *h, struct str repo, const char *what)
+{
+	char text[COMMIT_TEXT];
+	SCOPED_BUF name = { 0 };
+	uint64_t number;
+
+	return find_mark(h, NULL, identity_name(repo, what, &name), text) &&
+			       parse_u64(str_from(text), &number) == 0
+		       ? number
+		       : 0;
+}
+
+/* A number of its own for the question that is asked next, so that it joins none that was asked before. */
+void hub_doubt_identity(struct hub *h, struct str repo)
+{
+	char number[COMMIT_TEXT];
+	SCOPED_BUF name = { 0 };
+
+	if (number_of(h, repo, " doubt") > number_of(h, repo, " seen"))
+		return; /* somebody is asking */
+	next_number(h, number);
+	put_mark(h, NULL, repo, number);
+	put_mark(h, NULL, identity_name(repo, " doubt", &name), number);
+}
+
+void hub_saw_identity(struct hub *h, struct str repo, uint64_t when)
+{
+	uint64_t doubt = number_of(h, repo, " doubt");
+	char number[COMMIT_TEXT];
+	SCOPED_BUF name = { 0 };
+
+	if (doubt == 0 || when < doubt)
+		return;
+	(void)snprintf(number, sizeof(number), "%" PRIu64, when);
+	put_mark(h, NULL, identity_name(repo, " seen", &name), number);
+}
+
+bool hub_has_seen_identity(struct hub *h, struct str repo)
+{
+	uint64_t doubt = number_of(h, repo, " doubt");
+
+	return doubt && number_of(h, repo, " seen") >= doubt;
 }
 
 void hub_forget_names(struct hub *h, const struct request *q, struct str repo)
 {
 	char number[COMMIT_TEXT];
 
-	(void)snprintf(number, sizeof(number), "%" PRIu64, atomic_fetch_add(&h->write_count, 1) + 1);
+	next_number(h, number);
 	/* the number first: what is learned between is older */
 	put_mark(h, NULL, repo, number);
 	put_mark(h, q, repo, number);
-	forget_in_index(h, repo);
+	forget_in_index(h, FACT_FORGET, repo);
+}
+
+/* Rights before what they open. */
+void hub_made_anew(struct hub *h, struct str repo)
+{
+	char number[COMMIT_TEXT];
+	SCOPED_BUF name = { 0 };
+
+	next_number(h, number);
+	put_mark(h, NULL, repo, number);
+	put_mark(h, NULL, anew_name(repo, &name), number);
+	auth_forget_repo(h->opts.auth, repo);
+	forget_in_index(h, FACT_FORGET_ALL, repo);
 }
 
 void hub_forget_repo(struct hub *h, const struct request *q, struct str repo)
@@ -104,9 +196,9 @@ void hub_forget_repo(struct hub *h, const struct request *q, struct str repo)
 	SCOPED_BUF canonical;
 
 	buf_init(&canonical, 1024);
-	(void)index_canonical_repo(h->opts.index, repo, &canonical);
-	hub_forget_names(h, q, repo);
-	auth_forget_repo(h->opts.auth, repo);
+	(void)index_canonical_repo(h->opts.index, repo, 0, &canonical);
+	hub_forget_names(h, q, repo); /* for the mark of who wrote */
+	hub_made_anew(h, repo);
 	if (str_eq(buf_str(&canonical), repo))
 		return;
 	learn_alias(h, repo, STR(""), clock_wall_s(h->opts.clock));
@@ -122,17 +214,31 @@ static bool changes_rights(const struct hub_route *route)
 	       str_starts_with(route->path, STR("resource-group"));
 }
 
-void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route)
+/* However long ago the alias was seen: to look anew at too much does no harm. */
+static struct str any_canonical(struct hub *h, const struct hub_route *route, struct buf *out)
 {
-	SCOPED_BUF canonical = { 0 };
-	struct str repo;
+	buf_init(out, 1024);
+	(void)index_canonical_repo(h->opts.index, route->repo, 0, out);
+	return buf_str(out);
+}
 
-	if (!route || route->repo.len == 0 || changes_nothing(q, route))
-		return;
-	repo = hub_canonical(h, route, &canonical);
+static void forget_written(struct hub *h, const struct request *q, const struct hub_route *route,
+			   struct str repo)
+{
 	hub_forget_names(h, q, repo);
 	if (changes_rights(route))
 		auth_forget_repo(h->opts.auth, repo);
+}
+
+void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route)
+{
+	SCOPED_BUF canonical = { 0 };
+
+	if (!route || route->repo.len == 0 || changes_nothing(q, route))
+		return;
+	forget_written(h, q, route, any_canonical(h, route, &canonical));
+	if (!str_eq(buf_str(&canonical), route->repo))
+		forget_written(h, q, route, route->repo); /* what will be asked for under it */
 }
 
 void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_route *route)
@@ -143,7 +249,7 @@ void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_
 
 	if (!route || route->repo.len == 0 || route->revision.len == 0 || changes_nothing(q, route))
 		return;
-	(void)hub_canonical(h, route, &canonical);
+	(void)any_canonical(h, route, &canonical);
 	/* kept for when upstream has gone with it, but too old to be used while it is there */
 	if (index_find_name(h->opts.index, buf_str(&canonical), route->revision, commit, &at) == 0)
 		learn_name(h, buf_str(&canonical), route->revision, str_from(commit),

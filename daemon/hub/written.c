@@ -98,19 +98,31 @@ static void learn_commit(struct hub *h, const struct request *q, const struct hu
 		learn_name(h, repo, buf_str(&ref), commit, now);
 }
 
+/*
+ * Another write was answered while this one was under way: which of them came first only upstream knows. Of one that took longer
+ * than the numbers are remembered that is not known either.
+ */
+static bool is_the_last_word(struct hub *h, const struct request *q, struct str repo)
+{
+	return !hub_was_written(h, repo, q->writes) &&
+	       clock_mono_ms(h->opts.clock) - q->began_mono_ms < PIN_MS;
+}
+
 static void learn_written(struct hub *h, const struct request *q, const struct hub_route *route,
 			  struct str answer)
 {
 	SCOPED(json_free) struct json *json = NULL;
 	SCOPED_BUF canonical = { 0 };
+	struct str repo = hub_canonical(h, q, route, &canonical);
+	bool is_last = is_the_last_word(h, q, repo);
 
 	hub_forget_written(h, q, route);
 	if (json_parse(answer, &json) < 0)
 		return;
-	if (route->revision.len)
-		learn_commit(h, q, route, hub_canonical(h, route, &canonical), json);
-	else
+	if (!route->revision.len)
 		learn_new_repo(h, q, json);
+	else if (is_last)
+		learn_commit(h, q, route, repo, json);
 }
 
 /* --- what a request says --------------------------------------------------------------------------------- */

@@ -108,7 +108,7 @@ static int ask_head(struct hub *h, struct request *q, const struct hub_route *ro
 		    const struct answer **ret_answer)
 {
 	SCOPED_BUF canonical, target, key;
-	struct str repo = hub_canonical(h, route, &canonical);
+	struct str repo = hub_canonical(h, q, route, &canonical);
 	struct headers extra;
 	struct question question = { .method = "HEAD",
 				     .token = q->subject.token,

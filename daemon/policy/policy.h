@@ -73,6 +73,16 @@ enum infer_mode {
 	INFER_REPLAY,        /* give whatever is kept; ask for the rest */
 	INFER_OFFLINE,       /* never ask */
 };
+/* Which program an inference server of one's own is: its paths, and how it says things (inference-protocol 4.1). */
+enum backend_kind {
+	BACKEND_HF, /* the pipeline contract of the Hub's own service, at the URL itself */
+	BACKEND_TGI,
+	BACKEND_TEI,
+	BACKEND_VLLM,
+	BACKEND_LLAMACPP,
+	BACKEND_OLLAMA,
+	BACKEND_OPENAI, /* any server that speaks /v1/… */
+};
 
 /* --- fills
  * --------------------------------------------------------------------------------------------------- */
@@ -110,6 +120,8 @@ struct retry_verdict {
 	uint64_t wait_ms; /* with jitter taken from `dice` (0..UINT32_MAX) */
 };
 struct retry_verdict policy_retry(const struct retry_facts *f, uint32_t dice);
+/* A connection that was not made for want of descriptors, memory or ports, or by a rule of this machine: fetch/ tells it so. */
+bool policy_is_own_limit(int error);
 
 /* --- quota
  * --------------------------------------------------------------------------------------------------- */

@@ -43,9 +43,14 @@ static struct retry_verdict after_pause(const struct retry_facts *f, uint32_t di
 	return (struct retry_verdict){ true, wait_ms };
 }
 
+bool policy_is_own_limit(int error)
+{
+	return error == -EMFILE || error == -ENOBUFS || error == -EADDRNOTAVAIL || error == -ENETDOWN;
+}
+
 static bool is_transport_failure(int error)
 {
-	return error == -EHOSTUNREACH || error == -ETIMEDOUT || error == -ECONNRESET || error == -EPROTO;
+	return policy_is_own_limit(error) || error == -EHOSTUNREACH || error == -ETIMEDOUT || error == -ECONNRESET || error == -EPROTO;
 }
 
 static bool is_passing_status(int status)

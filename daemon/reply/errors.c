@@ -46,8 +46,16 @@ static const struct error_row error_rows[] = {
 	{ -ENODATA, 504, true, "not in this cache, and upstream cannot be asked" },
 	{ -ENOSPC, 507, false,
 	  "no room in the cache (storage.max-size) or on its disk; the administrator must free some" },
-	{ -EMFILE, 503, true, "this cache has no file descriptors left; try again" },
+	{ -EMFILE, 503, true, "this cache has no file descriptors left (LimitNOFILE, ulimit -n); try again" },
+	{ -ENOBUFS, 503, true, "the machine of this cache has no memory left for connections; try again" },
+	{ -EADDRNOTAVAIL, 503, true,
+	  "the machine of this cache has no local port left for a connection "
+	  "(net.ipv4.ip_local_port_range); try again" },
+	{ -ENETDOWN, 503, true,
+	  "the machine of this cache does not let it connect; a rule of its firewall or of its sandbox" },
 	{ -EIO, 500, false, "this cache cannot read its disk; see its log" },
+	{ -EXDEV, 503, true, "upstream did not say which repository this is; try again" },
+	{ -ESTALE, 503, true, "another repository took this name while upstream was asked; try again" },
 	{ -ECANCELED, 503, true, "this cache is shutting down; try again" },
 	{ -EINVAL, 400, false, "malformed request" },
 };

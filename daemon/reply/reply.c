@@ -228,7 +228,7 @@ void reply_add_standard(struct reply *r, const struct request *q)
 	set_default(r, STR("Vary"), STR("Accept, Authorization, Origin"));
 	add_to_vary(r, STR("Authorization"));
 	add_to_vary(r, STR("Origin"));
-	if (request_header(q, STR("Origin")).ptr) {
+	if (request_header(q, STR("Origin")).ptr && !q->is_not_for_pages) {
 		set_default(r, STR("Access-Control-Allow-Origin"), STR("*"));
 		set_default(r, STR("Access-Control-Expose-Headers"),
 			    STR("X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,"

@@ -29,6 +29,10 @@ void request_done(struct request *r)
 	reader_free(TAKE_PTR(r->reader));
 	relay_free(TAKE_PTR(r->relay));
 	ear_free(TAKE_PTR(r->ear));
+	if (r->free_memo)
+		r->free_memo(TAKE_PTR(r->memo));
+	if (r->free_trail)
+		r->free_trail(TAKE_PTR(r->trail));
 	r->spool = spool_unref(r->spool);
 	headers_done(&r->headers);
 	buf_done(&r->body);

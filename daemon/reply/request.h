@@ -7,7 +7,7 @@
  * So there are
  * no half-done states but the list of asks, the reader and the relay that the request holds for it.
  *
- * Owns      its strings, its asks, its reader, its relay, its ear, its spool.
+ * Owns      its strings, its asks, its reader, its relay, its ear, its trail, its spool.
  * Threads   belongs to one server thread; request_wake() (from the waiter) may come from any.
  */
 #pragma once
@@ -38,7 +38,11 @@ struct request {
 	char *client;       /* address without port, for the log */
 	char id[64];        /* X-Request-Id */
 	struct subject subject;
+	uint64_t writes;        /* hub's write_count when this write was sent (hub/writes.c) */
+	bool has_restarted;     /* what was known misled it once: it runs again from the top, once */
+	bool distrusts_entries; /* since then, and until upstream was asked anew */
 	bool has_valid_subject; /* false: the Authorization field was malformed */
+	bool is_not_for_pages;  /* the administrator's word opened: no page of another site may read the answer (N08) */
 
 	/* the body */
 	enum request_body body_kind; /* set from the route */
@@ -52,6 +56,10 @@ struct request {
 	struct reader *reader;
 	struct relay *relay;
 	struct ear *ear;
+	void *memo; /* what a handler has worked out and need not work out again; owned, through free_memo */
+	void (*free_memo)(void *memo);
+	void *trail; /* what a handler remembers between its runs; owned, through free_trail */
+	void (*free_trail)(void *trail);
 	struct waiter waiter; /* wake = the server's */
 	uint64_t began_mono_ms, began_mono_us;
 

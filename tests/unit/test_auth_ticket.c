@@ -69,7 +69,7 @@ static int find(struct fixture *f, const char *ticket, struct str repo, struct s
 		const struct subject *want)
 {
 	struct subject got = { 0 };
-	int r = auth_ticket_find(f->auth, str_from(ticket), repo, what, &got);
+	int r = auth_ticket_find(f->auth, str_from(ticket), repo, what, &(struct peer){ 0 }, &got);
 
 	if (r == 0) {
 		assert_memory_equal(got.id, want->id, SUBJECT_BYTES);
