@@ -55,6 +55,11 @@ static void log_end(const struct flight *fl, const struct source *source, enum f
 		 error == -ENOENT) /* nothing to look at: told to who asked */
 		log_debug("flight", "stopped", LOG_STR("file", label), LOG_ERR("error", error),
 			  LOG_I64("status", status), LOG_END);
+	else if (error == -ENOSPC)
+		log_warning("flight",
+			    "there is no room to keep it: it is passed through; see storage.max-size and the "
+			    "disk",
+			    LOG_STR("file", label), LOG_U64("bytes", fl->id.size), LOG_END);
 	else
 		log_warning("flight", "could not be fetched", LOG_STR("file", label), LOG_ERR("error", error),
 			    LOG_I64("status", status), LOG_END);
