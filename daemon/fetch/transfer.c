@@ -410,13 +410,15 @@ void transfer_check_deadlines(struct transfer *t)
 	bool waits_for_us = t->is_final ? t->is_paused_down : t->is_paused_up;
 	uint64_t now = t->fetch->now;
 	bool is_late = t->total_timeout_ms && now - t->began_mono_ms >= t->total_timeout_ms;
+	bool had_connection;
 
 	if (!waits_for_us && now - t->since_mono_ms >= patience_ms(t))
 		is_late = true;
 	doubt_silence(t);
 	if (!is_late && !is_crawling(t))
 		return;
-	/* without a connection it was still in libcurl's queue: that says nothing about upstream */
-	note_failure(t, t->sockets_opened || t->is_connected ? -ETIMEDOUT : -ECANCELED);
-	transfer_end(t, -ETIMEDOUT);
+	had_connection = t->sockets_opened || t->is_connected;
+	/* without one it was still in libcurl's queue, behind as many as we allow: that says nothing about upstream */
+	note_failure(t, had_connection ? -ETIMEDOUT : -ECANCELED);
+	transfer_end(t, had_connection ? -ETIMEDOUT : -ENOBUFS);
 }

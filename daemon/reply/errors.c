@@ -47,7 +47,9 @@ static const struct error_row error_rows[] = {
 	{ -ENOSPC, 507, false,
 	  "no room in the cache (storage.max-size) or on its disk; the administrator must free some" },
 	{ -EMFILE, 503, true, "this cache has no file descriptors left (LimitNOFILE, ulimit -n); try again" },
-	{ -ENOBUFS, 503, true, "the machine of this cache has no memory left for connections; try again" },
+	{ -ENOBUFS, 503, true,
+	  "this cache has no connection to upstream free: all it may have are busy, or the machine has no "
+	  "memory for more; try again" },
 	{ -EADDRNOTAVAIL, 503, true,
 	  "the machine of this cache has no local port left for a connection "
 	  "(net.ipv4.ip_local_port_range); try again" },

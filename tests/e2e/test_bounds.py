@@ -100,6 +100,31 @@ def test_P10_slow_readers_are_not_buffered(hub, cache):
         conn.close()
 
 
+@pytest.mark.slow
+@pytest.mark.seconds(120)
+def test_Z14_one_client_cannot_make_upstream_look_gone(hub, start):
+    """All connections to upstream busy with its slow answers are our own limit: with offline.access = open it would open everything."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8000, hard), hard))
+    hub.rule("hub", path="slow-question", delay_first_byte=60)
+    cache = start(offline_access="open")
+    held = []
+    try:
+        for i in range(600):
+            connection = cache.connect(timeout=30)
+            connection.request("GET", f"/api/models/acme/pub/slow-question?x={i}")
+            held.append(connection)
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            assert cache.metric("hfcache_upstream_up") == 1
+            assert cache.get("/acme/private/resolve/main/config.json", timeout=30).status != 200
+            time.sleep(1)
+    finally:
+        for connection in held:
+            connection.reset()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_P10_connections_beyond_the_limit(hub, start):
     cache = start(server_max_connections="20")
     assert_whole(cache.get(CONFIG), hub, "config.json")
