@@ -130,6 +130,21 @@ int content_id_parse(struct str hex, uint64_t size, struct content_id *ret_id)
 	return 0;
 }
 
+bool content_id_is_sound(const struct content_id *id)
+{
+	struct git_oid git;
+	struct digest sha256;
+
+	if (id->size != 0)
+		return true;
+	if (id->kind == CONTENT_GIT) {
+		git_oid_of("", 0, &git);
+		return git_oid_eq(&git, &id->git);
+	}
+	sha256_of("", 0, &sha256);
+	return digest_eq(&sha256, &id->sha256);
+}
+
 bool content_id_eq(const struct content_id *a, const struct content_id *b)
 {
 	if (a->kind != b->kind || a->size != b->size)

@@ -43,6 +43,8 @@ struct content_id {
 void content_id_hex(const struct content_id *id, char ret_text[CONTENT_HEX_MAX]);
 /* 40 digits: git, 64: LFS; else -EINVAL. */
 int content_id_parse(struct str hex, uint64_t size, struct content_id *ret_id);
+/* Nothing but no bytes at all has the size 0. */
+bool content_id_is_sound(const struct content_id *id);
 bool content_id_eq(const struct content_id *a, const struct content_id *b);
 
 /* SHA-256 and the git blob SHA-1 ("blob " size "\0" bytes) of the same stream. with_git = false leaves the

@@ -16,6 +16,7 @@ enum lock_rank {
 	LOCK_ASK,
 	LOCK_CASTS, /* the table of casts */
 	LOCK_CAST,  /* one cast */
+	LOCK_BACKENDS,
 	LOCK_FLIGHTS, /* the table of flights */
 	LOCK_FLIGHT,  /* one flight */
 	LOCK_KEEPER,

@@ -222,8 +222,41 @@ static int check_credential_or_none(const void *value, struct buf *reason)
 	return 0;
 }
 
+/* As an origin, but that a path may follow: the server may stand below one. */
+static int check_backend_url(const void *value, struct buf *reason)
+{
+	struct str url = str_from(*(char *const *)value), authority, path;
+	SCOPED_FREE char *origin = NULL;
+	size_t scheme = str_starts_with(url, STR("https://")) ? 8 : 7;
+
+	if (url.len == 0)
+		return 0; /* not said yet: named.c asks for it at the end */
+	if (url.len <= scheme)
+		return check_origin(value, reason);
+	(void)str_cut((struct str){ url.ptr + scheme, url.len - scheme }, '/', &authority, &path);
+	for (size_t i = 0; i < path.len; i++)
+		if (strchr("?# \t\\", path.ptr[i]))
+			return no(reason, "must be http(s)://HOST[:PORT][/PATH], without a query");
+	origin = xasprintf("%.*s", (int)(scheme + authority.len), url.ptr);
+	return check_origin(&(char *const){ origin }, reason);
+}
+
+/* It goes into one field's value; "credential:NAME" is looked for when it is read. */
+static int check_backend_key(const void *value, struct buf *reason)
+{
+	struct str key = str_from(*(char *const *)value);
+
+	if (str_starts_with(key, STR("credential:")))
+		return check_credential_or_none(&(char *const){ (char *)(uintptr_t)key.ptr + 11 }, reason);
+	for (size_t i = 0; i < key.len; i++)
+		if (key.ptr[i] <= ' ' || key.ptr[i] > '~')
+			return no(reason, "must be one word of visible ASCII characters");
+	return 0;
+}
+
 /* An option has a function, or a smallest and largest number with how to say them. */
 static const struct check {
+	unsigned family;
 	size_t offset; /* of the member: a renamed option then does not compile */
 	int (*check)(const void *value, struct buf *reason);
 	uint64_t min, max;
@@ -231,11 +264,11 @@ static const struct check {
 } checks[] = {
 #define CHECK(field, ...)                                                                                    \
 	{                                                                                                    \
-		offsetof(struct config, field), __VA_ARGS__                                                  \
+		FAMILY_NONE, offsetof(struct config, field), __VA_ARGS__                                     \
 	}
 #define RANGE(field, min, max, text)                                                                         \
 	{                                                                                                    \
-		offsetof(struct config, field), NULL, min, max, text                                         \
+		FAMILY_NONE, offsetof(struct config, field), NULL, min, max, text                            \
 	}
 	CHECK(server_listen, check_listen),
 	CHECK(server_public_url, check_origin_or_none),
@@ -261,6 +294,11 @@ static const struct check {
 	RANGE(hub_grant_ttl, 0, 365 * DAY, "0 to 365d"),
 	RANGE(hub_deny_ttl, 0, 365 * DAY, "0 to 365d"),
 	RANGE(offline_grace, 0, 3650 * DAY, "0 to 3650d"),
+	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_url), check_backend_url },
+	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_key), check_backend_key },
+	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_timeout), NULL, 0, 1 * HOUR, "0 to 1h" },
+	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_concurrency), NULL, 0, 10000,
+	  "0 to 10000" },
 #undef CHECK
 #undef RANGE
 };
@@ -273,12 +311,12 @@ static int check_range(const struct check *check, uint64_t number, struct buf *r
 	return -EINVAL;
 }
 
-int value_check(const struct option *o, const struct config *c, struct buf *ret_reason)
+int value_check(const struct option *o, const void *owner, struct buf *ret_reason)
 {
-	const void *value = (const char *)c + o->offset;
+	const void *value = (const char *)owner + o->offset;
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
-		if (checks[i].offset != o->offset)
+		if (checks[i].offset != o->offset || checks[i].family != o->family)
 			continue;
 		if (checks[i].check)
 			return checks[i].check(value, ret_reason);

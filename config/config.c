@@ -64,34 +64,55 @@ static void append_value_shown(struct buf *out, struct str text)
 	append_shown(out, str_from_range(at, text.ptr + text.len));
 }
 
-static void note_origin(struct draft *d, const struct option *o, struct str text, const char *where)
+/* A key is not shown; the name of a credential is none. */
+static bool is_to_be_hidden(const struct option *o, struct str text)
 {
-	struct config_origin *origin = &d->config->origins[o - config_options];
+	return o->type == OPTION_SECRET && text.len && !str_starts_with(text, STR("credential:"));
+}
+
+static void note_origin(struct draft *d, const struct option *o, struct config_named *named, struct str text,
+			const char *where)
+{
+	struct config_origin *origin =
+		named ? named_origin(named, o) : &d->config->origins[o - config_options];
 
 	free(origin->text);
 	free(origin->where);
-	origin->text = str_dup(str_trim(text));
+	text = str_trim(text);
+	origin->text = is_to_be_hidden(o, text) ? xstrdup("***") : str_dup(text);
 	origin->where = xstrdup(where);
 }
 
-static void set_option(struct draft *d, const struct option *o, struct str text, const char *where)
+void draft_set_option(struct draft *d, const struct option *o, struct config_named *named, struct str text,
+		      const char *where)
 {
+	void *owner = named ? (void *)named : (void *)d->config;
 	SCOPED_BUF reason = { 0 };
 	SCOPED_BUF shown = { 0 };
-	int r;
+	int r = 0;
 
 	buf_init(&reason, REASON_BYTES_MAX);
 	buf_init(&shown, REASON_BYTES_MAX);
-	r = value_parse(o, text, d->config, &reason);
+	if (d->is_open_file && is_to_be_hidden(o, str_trim(text))) {
+		(void)buf_appendf(
+			&reason,
+			"stands in a file that every user can read: chmod o-r, or use credential:NAME");
+		r = -EACCES;
+	}
 	if (r == 0)
-		r = value_check(o, d->config, &reason);
+		r = value_parse(o, text, owner, &reason);
+	if (r == 0)
+		r = value_check(o, owner, &reason);
 	if (r == 0) {
-		note_origin(d, o, text, where);
+		note_origin(d, o, named, text, where);
 		return;
 	}
-	append_value_shown(&shown, text);
-	draft_error(d, where, "%s.%s = %.*s: it %.*s", o->section, o->key, STR_ARGS(buf_str(&shown)),
-		    STR_ARGS(buf_str(&reason)));
+	if (is_to_be_hidden(o, str_trim(text)))
+		(void)buf_appendf(&shown, "***");
+	else
+		append_value_shown(&shown, text);
+	draft_error(d, where, "%s%s%s.%s = %.*s: it %.*s", o->section, named ? " " : "",
+		    named ? named->name : "", o->key, STR_ARGS(buf_str(&shown)), STR_ARGS(buf_str(&reason)));
 }
 
 void draft_set(struct draft *d, struct str section, struct str key, struct str text, const char *where)
@@ -99,9 +120,15 @@ void draft_set(struct draft *d, struct str section, struct str key, struct str t
 	const struct option *o = option_find(section, key);
 	const struct option *near;
 	SCOPED_BUF shown = { 0 };
+	struct str name;
+	unsigned family;
 
+	if (named_split(section, &family, &name)) {
+		named_set(d, family, name, key, text, where);
+		return;
+	}
 	if (o) {
-		set_option(d, o, text, where);
+		draft_set_option(d, o, NULL, text, where);
 		return;
 	}
 	near = option_nearest(section, key);
@@ -109,14 +136,17 @@ void draft_set(struct draft *d, struct str section, struct str key, struct str t
 	append_shown(&shown, section);
 	(void)buf_append_char(&shown, '.');
 	append_shown(&shown, key);
-	draft_error(d, where, "%.*s is not known%s; did you mean %s.%s?", STR_ARGS(buf_str(&shown)),
-		    section_is_known(section) ? "" : ", nor is its section", near->section, near->key);
+	draft_error(d, where, "%.*s is not known%s; did you mean %s%s.%s?", STR_ARGS(buf_str(&shown)),
+		    section_is_known(section) ? "" : ", nor is its section", near->section,
+		    near->family == FAMILY_NONE ? "" : " NAME", near->key);
 }
 
 static void set_defaults(struct draft *d)
 {
 	for (size_t i = 0; i < config_option_count; i++)
-		set_option(d, &config_options[i], str_from(config_options[i].default_text), "default");
+		if (config_options[i].family == FAMILY_NONE)
+			draft_set_option(d, &config_options[i], NULL,
+					 str_from(config_options[i].default_text), "default");
 }
 
 /* --- files ----------------------------------------------------------------------------------------------- */
@@ -199,7 +229,7 @@ static const struct option *find_variable(struct str name)
 	for (size_t i = 0; i < config_option_count; i++) {
 		SCOPED_FREE char *known = option_variable(&config_options[i]);
 
-		if (str_eq(name, str_from(known)))
+		if (config_options[i].family == FAMILY_NONE && str_eq(name, str_from(known)))
 			return &config_options[i];
 	}
 	return NULL;
@@ -224,14 +254,14 @@ static void set_from_variable(struct draft *d, struct str name, struct str text)
 	SCOPED_FREE char *near = NULL;
 	SCOPED_BUF where = { 0 };
 
-	if (!o && is_service_link(name))
-		return;
 	buf_init(&where, REASON_BYTES_MAX);
 	append_shown(&where, name);
 	if (o) {
-		set_option(d, o, text, buf_str(&where).ptr);
+		draft_set_option(d, o, NULL, text, buf_str(&where).ptr);
 		return;
 	}
+	if (named_set_variable(d, name, text, buf_str(&where).ptr) || is_service_link(name))
+		return;
 	near = option_variable(nearest_to_variable(name));
 	draft_error(d, buf_str(&where).ptr, "is not known; did you mean %s?", near);
 }
@@ -283,6 +313,7 @@ int config_load(const struct config_source *source, struct config **ret_config, 
 	read_environment(&d, source->environment);
 	for (const char *const *set = source->sets; set && *set; set++)
 		set_from_word(&d, *set);
+	named_check(&d);
 	if (r == 0 && d.error_count)
 		r = -EINVAL;
 	if (r < 0) {
@@ -297,8 +328,10 @@ void config_free(struct config *c)
 {
 	if (!c)
 		return;
+	named_free(c);
 	for (size_t i = 0; i < config_option_count; i++) {
-		config_value_done(&config_options[i], c);
+		if (config_options[i].family == FAMILY_NONE)
+			config_value_done(&config_options[i], c);
 		free(c->origins[i].text);
 		free(c->origins[i].where);
 	}
@@ -309,7 +342,15 @@ void config_free(struct config *c)
 const char *config_origin(const struct config *c, const char *section, const char *key)
 {
 	const struct option *o = option_find(str_from(section), str_from(key));
+	const struct config_named *named;
+	struct str name;
+	unsigned family;
 
+	if (named_split(str_from(section), &family, &name)) {
+		named = named_find(c, family, name);
+		o = named_option(family, str_from(key));
+		return named && o ? named_origin(named, o)->where : NULL;
+	}
 	return o ? c->origins[o - config_options].where : NULL;
 }
 
@@ -320,10 +361,11 @@ size_t config_changes_for_restart(const struct config *running, const struct con
 	for (size_t i = 0; i < config_option_count; i++) {
 		const struct option *o = &config_options[i];
 
-		if (o->can_reload || strcmp(running->origins[i].text, next->origins[i].text) == 0)
+		if (o->family != FAMILY_NONE || o->can_reload ||
+		    strcmp(running->origins[i].text, next->origins[i].text) == 0)
 			continue;
 		(void)buf_appendf(names, "%s%s.%s", count ? " " : "", o->section, o->key);
 		count++;
 	}
-	return count;
+	return named_changes(running, next, names, count);
 }

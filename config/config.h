@@ -4,7 +4,8 @@
  *
  * Precedence, later wins: defaults; the .conf files in /usr/lib/hfcached; /etc/hfcached/hfcached.conf (or
  * FILE of --config instead); the .conf files in /etc/hfcached/conf.d (or FILE.d); HFCACHE_<SECTION>_<KEY>;
- * --set section.key=value. The files of a folder are read in the order of their names' bytes.
+ * --set section.key=value. The files of a folder are read in the order of their names' bytes. Of a section with a name:
+ * HFCACHE_BACKEND_NEAR_URL, --set "backend near.url=value".
  *
  * Never     is seen by any room but main.
  * Promises  (1) all or nothing: with one error the config is not given out, and every error is listed with
@@ -37,13 +38,48 @@ typedef enum offline_access config_CHOICE_OFFLINE_ACCESS;
 typedef enum log_level config_CHOICE_LOG_LEVEL;
 typedef enum infer_mode config_CHOICE_INFER_MODE;
 typedef bool config_CHOICE_INFER_SCOPE; /* shared? */
+typedef enum backend_kind config_CHOICE_BACKEND_KIND;
+typedef char *config_SECRET; /* owned, never NULL; config_show() does not tell it */
+
+/* A section that may stand there any number of times, each with a name: [backend near]. */
+enum config_family { CONFIG_BACKEND, CONFIG_FAMILY_COUNT };
+struct config_named {
+	char *name;                    /* owned, as it was first written */
+	char *where;                   /* owned: where that was */
+	struct config_origin *origins; /* owned: of its family's rows, in table order */
+};
+struct config_backend {
+	struct config_named named; /* first: the family's list holds these */
+#define OPTION(...)
+#define NAMED(family, ...) NAMED_##family(__VA_ARGS__)
+#define NAMED_backend(key, field, type, default_text, reload, help) config_##type field;
+#include "config/options.def"
+#undef NAMED_backend
+#undef NAMED
+#undef OPTION
+};
+#define CONFIG_NAMED_MAX 32 /* of each family */
 
 struct config {
 #define OPTION(section, key, field, type, default_text, reload, help) config_##type field;
+#define NAMED(...)
 #include "config/options.def"
+#undef NAMED
 #undef OPTION
 	struct config_origin *origins; /* owned: where each value came from, in table order */
+	struct {
+		struct config_named *items[CONFIG_NAMED_MAX]; /* owned */
+		size_t count;
+	} families[CONFIG_FAMILY_COUNT];
 };
+static inline size_t config_backend_count(const struct config *c)
+{
+	return c->families[CONFIG_BACKEND].count;
+}
+static inline const struct config_backend *config_backend(const struct config *c, size_t i)
+{
+	return (const struct config_backend *)c->families[CONFIG_BACKEND].items[i];
+}
 
 struct config_source {
 	const char *file;         /* --config, or NULL for the system's places; "" for none at all */
@@ -60,6 +96,7 @@ struct config_source {
 int config_load(const struct config_source *source, struct config **ret_config, struct buf *errors);
 void config_free(struct config *c);
 /*
+ * section: also "backend near".
  * Where an option's value came from, for a message about it: "FILE:LINE", "HFCACHE_X", "--set x", "default".
  * Borrowed.
  */

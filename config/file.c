@@ -257,7 +257,10 @@ int file_read(struct draft *d, const char *path)
 	else if (S_ISREG(st.st_mode) && (st.st_mode & S_IWOTH))
 		draft_error(d, path,
 			    "may be changed by every user of this machine; take that away: chmod o-w");
-	else
+	else {
+		d->is_open_file = S_ISREG(st.st_mode) && (st.st_mode & S_IROTH);
 		file_parse(d, path, buf_str(&text));
+		d->is_open_file = false;
+	}
 	return 0;
 }

@@ -2,7 +2,7 @@
 /*
  * print - the table for people: the configuration in force, the example file, the manual's list.
  *
- * Never     prints a secret, as no option holds one.
+ * Never     prints a secret: what is kept of one for showing are three stars.
  * Promises  (1) what config_show() and config_example() print is a valid configuration file.
  */
 #include "config/config.h"
@@ -17,16 +17,40 @@ static bool begins_section(size_t i)
 	return i == 0 || strcmp(config_options[i].section, config_options[i - 1].section) != 0;
 }
 
+static void show_option(const struct option *o, const struct config_origin *origin, struct buf *out)
+{
+	(void)buf_appendf(out, "# %s\n%s =%s%s\n", origin->where, o->key, origin->text[0] ? " " : "",
+			  origin->text);
+}
+
+static void show_family(const struct config *c, unsigned family, struct buf *out)
+{
+	for (size_t n = 0; n < c->families[family].count; n++) {
+		const struct config_named *named = c->families[family].items[n];
+		bool has_head = false;
+
+		for (size_t i = 0; i < config_option_count; i++) {
+			const struct option *o = &config_options[i];
+
+			if (o->family != family)
+				continue;
+			if (!has_head)
+				(void)buf_appendf(out, "\n[%s %s]\n", o->section, named->name);
+			has_head = true;
+			show_option(o, named_origin(named, o), out);
+		}
+	}
+}
+
 int config_show(const struct config *c, struct buf *out)
 {
-	for (size_t i = 0; i < config_option_count; i++) {
-		const struct option *o = &config_options[i];
-
+	for (size_t i = 0; i < config_option_count && config_options[i].family == FAMILY_NONE; i++) {
 		if (begins_section(i))
-			(void)buf_appendf(out, "%s[%s]\n", i ? "\n" : "", o->section);
-		(void)buf_appendf(out, "# %s\n%s =%s%s\n", c->origins[i].where, o->key,
-				  c->origins[i].text[0] ? " " : "", c->origins[i].text);
+			(void)buf_appendf(out, "%s[%s]\n", i ? "\n" : "", config_options[i].section);
+		show_option(&config_options[i], &c->origins[i], out);
 	}
+	for (unsigned f = 0; f < CONFIG_FAMILY_COUNT; f++)
+		show_family(c, f, out);
 	return buf_error(out);
 }
 
@@ -60,10 +84,12 @@ int config_example(struct buf *out)
 		const struct option *o = &config_options[i];
 
 		(void)buf_append_char(out, '\n');
-		if (begins_section(i))
+		if (begins_section(i) && o->family == FAMILY_NONE)
 			(void)buf_appendf(out, "[%s]\n", o->section);
+		else if (begins_section(i)) /* any number of them: there is none without being written */
+			(void)buf_appendf(out, "#[%s NAME]\n", o->section);
 		append_comment(out, str_from(o->help));
-		(void)buf_appendf(out, "#%s =%s%s\n", o->key, o->default_text[0] ? " " : "", o->default_text);
+		(void)buf_appendf(out, "#%s =%s%s\n", o->key, named_sample(o)[0] ? " " : "", named_sample(o));
 	}
 	return buf_error(out);
 }
@@ -99,7 +125,8 @@ int config_manual(struct buf *out)
 {
 	for (size_t i = 0; i < config_option_count; i++) {
 		if (begins_section(i)) /* headings are taken as they are */
-			(void)buf_appendf(out, "## [%s]\n\n", config_options[i].section);
+			(void)buf_appendf(out, "## [%s%s]\n\n", config_options[i].section,
+					  config_options[i].family == FAMILY_NONE ? "" : " NAME");
 		append_option_manual(out, &config_options[i]);
 	}
 	return buf_error(out);

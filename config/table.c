@@ -15,8 +15,15 @@
 
 const struct option config_options[] = {
 #define OPTION(section_, key_, field_, type_, default_, reload_, help_)                                      \
-	{ #section_, #key_, OPTION_##type_, offsetof(struct config, field_), default_, reload_, help_ },
+	{ #section_, #key_,   OPTION_##type_, FAMILY_NONE, offsetof(struct config, field_),                  \
+	  default_,  reload_, help_ },
+#define NAMED(family, ...) NAMED_##family(__VA_ARGS__)
+#define NAMED_backend(key_, field_, type_, default_, reload_, help_)                                         \
+	{ "backend", #key_,   OPTION_##type_, CONFIG_BACKEND, offsetof(struct config_backend, field_),       \
+	  default_,  reload_, help_ },
 #include "config/options.def"
+#undef NAMED_backend
+#undef NAMED
 #undef OPTION
 };
 const size_t config_option_count = sizeof(config_options) / sizeof(config_options[0]);
@@ -39,7 +46,8 @@ const struct option *option_find(struct str section, struct str key)
 	for (size_t i = 0; i < config_option_count; i++) {
 		const struct option *o = &config_options[i];
 
-		if (str_eq_nocase(str_from(o->section), section) && str_eq_nocase(str_from(o->key), key))
+		if (o->family == FAMILY_NONE && str_eq_nocase(str_from(o->section), section) &&
+		    str_eq_nocase(str_from(o->key), key))
 			return o;
 	}
 	return NULL;
@@ -89,10 +97,12 @@ const struct option *option_nearest(struct str section, struct str key)
 {
 	const struct option *best = &config_options[0];
 	size_t best_mistakes = SIZE_MAX;
+	struct str word, name;
+	bool has_name = str_cut(section, ' ', &word, &name);
 
 	for (size_t i = 0; i < config_option_count; i++) {
 		const struct option *o = &config_options[i];
-		size_t mistakes = mistakes_between(section, str_from(o->section));
+		size_t mistakes = mistakes_between(has_name ? word : section, str_from(o->section));
 
 		if (mistakes > SECTION_MISTAKES_MAX)
 			mistakes = SECTION_MISTAKES_MAX;
@@ -105,15 +115,21 @@ const struct option *option_nearest(struct str section, struct str key)
 	return best;
 }
 
-char *option_variable(const struct option *o)
+void to_variable(char *text)
 {
-	char *name = xasprintf("HFCACHE_%s_%s", o->section, o->key);
-
-	for (char *c = name; *c; c++) {
-		if (*c == '-')
+	for (char *c = text; *c; c++) {
+		if (*c == '-' || *c == '.')
 			*c = '_';
 		else if (*c >= 'a' && *c <= 'z')
 			*c = (char)(*c - 'a' + 'A');
 	}
+}
+
+char *option_variable(const struct option *o)
+{
+	char *name =
+		xasprintf("HFCACHE_%s_%s%s", o->section, o->family == FAMILY_NONE ? "" : "NAME_", o->key);
+
+	to_variable(name);
 	return name;
 }

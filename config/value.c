@@ -30,11 +30,17 @@ static const char *const infer_mode_words[] = {
 	[INFER_OFFLINE] = "offline",
 };
 
+static const char *const backend_kind_words[] = {
+	[BACKEND_HF] = "hf",         [BACKEND_TGI] = "tgi",           [BACKEND_TEI] = "tei",
+	[BACKEND_VLLM] = "vllm",     [BACKEND_LLAMACPP] = "llamacpp", [BACKEND_OLLAMA] = "ollama",
+	[BACKEND_OPENAI] = "openai",
+};
+
 static const char *const infer_scope_words[] = { [false] = "identity", [true] = "shared" };
 
-static void *member(const struct option *o, struct config *c)
+static void *member(const struct option *o, void *owner)
 {
-	return (char *)c + o->offset;
+	return (char *)owner + o->offset;
 }
 
 static void list_done(struct config_list *list)
@@ -173,6 +179,15 @@ static int parse_infer_scope(struct str text, void *ret_value)
 	return i < 0 ? i : 0;
 }
 
+static int parse_backend_kind(struct str text, void *ret_value)
+{
+	int i = WORD_INDEX(text, backend_kind_words);
+
+	if (i >= 0)
+		*(enum backend_kind *)ret_value = (enum backend_kind)i;
+	return i < 0 ? i : 0;
+}
+
 static int parse_log_level(struct str text, void *ret_value)
 {
 	return log_level_parse(text, ret_value);
@@ -194,6 +209,9 @@ static const struct {
 	[OPTION_CHOICE_LOG_LEVEL] = { parse_log_level, "error, warning, info or debug" },
 	[OPTION_CHOICE_INFER_MODE] = { parse_infer_mode, "off, deterministic, record, replay or offline" },
 	[OPTION_CHOICE_INFER_SCOPE] = { parse_infer_scope, "identity or shared" },
+	[OPTION_CHOICE_BACKEND_KIND] = { parse_backend_kind,
+					 "tgi, tei, vllm, llamacpp, ollama, openai or hf" },
+	[OPTION_SECRET] = { parse_text, "a key without blanks, or credential:NAME" },
 };
 _Static_assert(sizeof(types) / sizeof(types[0]) == OPTION_TYPE_COUNT, "each type has its row");
 
@@ -217,23 +235,23 @@ static bool has_strange_bytes(struct str text)
 	return false;
 }
 
-int value_parse(const struct option *o, struct str text, struct config *c, struct buf *ret_reason)
+int value_parse(const struct option *o, struct str text, void *owner, struct buf *ret_reason)
 {
 	if (has_strange_bytes(text)) {
 		(void)buf_appendf(ret_reason, "has control characters or is not UTF-8");
 		return -EINVAL;
 	}
-	if (types[o->type].parse(str_trim(text), member(o, c)) < 0) {
+	if (types[o->type].parse(str_trim(text), member(o, owner)) < 0) {
 		(void)buf_appendf(ret_reason, "must be %s", types[o->type].form);
 		return -EINVAL;
 	}
 	return 0;
 }
 
-void config_value_done(const struct option *o, struct config *c)
+void config_value_done(const struct option *o, void *owner)
 {
-	if (o->type == OPTION_TEXT)
-		free(*(char **)member(o, c));
+	if (o->type == OPTION_TEXT || o->type == OPTION_SECRET)
+		free(*(char **)member(o, owner));
 	else if (o->type == OPTION_LIST)
-		list_done(member(o, c));
+		list_done(member(o, owner));
 }

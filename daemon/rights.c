@@ -92,7 +92,8 @@ static void load_acl(struct load *l)
 /* --- the daemon's own token --- */
 
 /* true: *text holds it. */
-static bool read_credential(struct load *l, const char *key, const char *name, struct buf *text)
+static bool read_credential(struct load *l, const char *section, const char *key, const char *name,
+			    struct buf *text)
 {
 	const char *folder = getenv("CREDENTIALS_DIRECTORY"), *trouble;
 	SCOPED_FREE char *path = NULL;
@@ -103,7 +104,7 @@ static bool read_credential(struct load *l, const char *key, const char *name, s
 			"= %s: there are no credentials here ($CREDENTIALS_DIRECTORY is not set); see "
 			"LoadCredential= in systemd.exec(5)",
 			name);
-		error_at(l, "hub", key, said);
+		error_at(l, section, key, said);
 		return false;
 	}
 	path = xasprintf("%s/%s", folder, name);
@@ -111,7 +112,7 @@ static bool read_credential(struct load *l, const char *key, const char *name, s
 	if (!trouble)
 		return true;
 	said = xasprintf("= %s: %s %s", name, path, trouble);
-	error_at(l, "hub", key, said);
+	error_at(l, section, key, said);
 	return false;
 }
 
@@ -202,19 +203,44 @@ static void load_lender(struct load *l)
 	if (!is_complete(l))
 		return;
 	check_words(l);
-	if (read_credential(l, "token-credential", l->c->hub_token_credential, &token)) {
+	if (read_credential(l, "hub", "token-credential", l->c->hub_token_credential, &token)) {
 		rest = buf_str(&token);
 		opts.token = next_word(&rest);
 		if (!token_is_sound(opts.token) || opts.token.len > LENDER_TOKEN_MAX || next_word(&rest).len)
 			error_at(l, "hub", "token-credential", "must hold one token and nothing else");
 	}
 	if (*l->c->hub_token_client_keys &&
-	    read_credential(l, "token-client-keys", l->c->hub_token_client_keys, &key_text))
+	    read_credential(l, "hub", "token-client-keys", l->c->hub_token_client_keys, &key_text))
 		opts.key_count = find_keys(l, buf_str(&key_text), keys);
 	if (l->error_count == errors_before && lender_new(&opts, &l->r->rules.lender) < 0)
 		error_at(l, "hub", "token-credential", "cannot be used as it is");
 	secret_wipe(token.bytes, token.len);
 	secret_wipe(key_text.bytes, key_text.len);
+}
+
+/* --- keys of backends --- */
+
+static void load_backend_key(struct load *l, size_t i)
+{
+	const struct config_backend *backend = config_backend(l->c, i);
+	SCOPED_FREE char *section = xasprintf("backend %s", backend->named.name);
+	struct str key = str_from(backend->backend_key), rest;
+	SCOPED_BUF text;
+
+	buf_init(&text, CREDENTIAL_BYTES_MAX);
+	if (str_starts_with(key, STR("credential:"))) {
+		if (!read_credential(l, section, "key", key.ptr + strlen("credential:"), &text))
+			return;
+		rest = buf_str(&text);
+		key = next_word(&rest);
+		if (!token_is_sound(key) || next_word(&rest).len) {
+			error_at(l, section, "key", "must hold one key and nothing else");
+			key = STR("");
+		}
+	}
+	if (key.len)
+		l->r->backend_keys[i] = str_dup(key);
+	secret_wipe(text.bytes, text.len);
 }
 
 /* --- doors --- */
@@ -247,6 +273,8 @@ int rights_load(const struct config *config, struct rights **ret_rights, struct 
 	l.r->is_reachable = is_reachable(config);
 	load_acl(&l);
 	load_lender(&l);
+	for (size_t i = 0; i < config_backend_count(config); i++)
+		load_backend_key(&l, i);
 	if (l.error_count) {
 		rights_free(l.r);
 		return -EINVAL;
@@ -261,6 +289,11 @@ void rights_free(struct rights *r)
 		return;
 	acl_unref(r->rules.acl);
 	lender_unref(r->rules.lender);
+	for (size_t i = 0; i < CONFIG_NAMED_MAX; i++) {
+		if (r->backend_keys[i])
+			secret_wipe(r->backend_keys[i], strlen(r->backend_keys[i]));
+		free(r->backend_keys[i]);
+	}
 	free(r);
 }
 

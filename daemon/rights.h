@@ -13,6 +13,8 @@
 struct rights {
 	struct auth_rules rules; /* its acl and lender are owned */
 	bool is_reachable;       /* other machines can connect, and nothing encrypts what they send */
+	char *backend_keys
+		[CONFIG_NAMED_MAX]; /* owned; of the config's backends, in their order; NULL: it has none */
 };
 /* Returns 0 and the caller's rights; -EINVAL with a line for each error in `errors`, as config_load(). */
 int rights_load(const struct config *config, struct rights **ret_rights, struct buf *errors);
