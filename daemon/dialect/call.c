@@ -20,6 +20,7 @@ const char *dialect_name(enum dialect d)
 		[DIALECT_RESPONSES] = "oai-responses",
 		[DIALECT_MESSAGES] = "anthropic-messages",
 		[DIALECT_EMBEDDINGS] = "oai-embeddings",
+		[DIALECT_AUDIO] = "oai-audio",
 		[DIALECT_OTHER] = "provider-raw",
 	};
 
@@ -222,16 +223,28 @@ static void read_object(enum dialect d, struct str body, struct call_facts *f)
 
 void call_read(enum dialect d, struct str task, struct str body, struct call_facts *ret)
 {
-	struct str object = str_trim(body);
+	struct str object = raw_trim(body);
 
 	*ret = (struct call_facts){ 0 };
-	while (object.len && (object.ptr[0] == '\n' || object.ptr[0] == '\r'))
-		object = str_trim((struct str){ object.ptr + 1, object.len - 1 });
 	if (!object.len || object.ptr[0] != '{' || !raw_is_json(object))
 		object = (struct str){ 0 };
 	else
 		read_object(d, object, ret);
 	ret->repeat = repeat_of(d, task, object);
+}
+
+void call_read_form(enum dialect d, struct str boundary, struct str body, struct call_facts *ret)
+{
+	struct str temperature = form_value(body, boundary, "temperature"),
+		   model = form_value(body, boundary, "model");
+
+	*ret = (struct call_facts){ .repeat = REPEAT_NEVER };
+	ret->wants_stream = str_eq_nocase(form_value(body, boundary, "stream"), STR("true"));
+	if (model.len)
+		ret->model = str_dup(model);
+	/* speech is heard greedily unless the client says otherwise */
+	if (d == DIALECT_AUDIO)
+		ret->repeat = !temperature.len || is_zero(temperature) ? REPEAT_YES : REPEAT_SAMPLE;
 }
 
 void call_facts_done(struct call_facts *f)

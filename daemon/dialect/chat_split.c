@@ -162,7 +162,7 @@ static void split_choice(struct split *s, struct str choice)
 
 int chat_split(enum dialect d, struct str whole, bool wants_usage, struct buf *out)
 {
-	struct split s = { .dialect = d, .whole = str_trim(whole), .out = out };
+	struct split s = { .dialect = d, .whole = raw_trim(whole), .out = out };
 	struct str choices, rest, element, usage;
 
 	if (!raw_is_json(whole) || s.whole.ptr[0] != '{')

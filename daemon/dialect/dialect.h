@@ -24,6 +24,7 @@ enum dialect {
 	DIALECT_RESPONSES,   /* /v1/responses */
 	DIALECT_MESSAGES,    /* /v1/messages */
 	DIALECT_EMBEDDINGS,  /* /v1/embeddings */
+	DIALECT_AUDIO,       /* /v1/audio/transcriptions, /v1/audio/translations: forms */
 	DIALECT_OTHER,       /* a body of a provider's own making */
 };
 /* "hf-task", "tgi-generate", "oai-chat" … : part of keys, and in logs. Static. */
@@ -53,7 +54,26 @@ struct call_facts {
  * body  of any bytes; only a JSON object is looked into
  */
 void call_read(enum dialect d, struct str task, struct str body, struct call_facts *ret);
+/* The same of a form; its boundary is form_boundary() of the request's Content-Type. */
+void call_read_form(enum dialect d, struct str boundary, struct str body, struct call_facts *ret);
 void call_facts_done(struct call_facts *f);
+
+/* --- multipart.c, media.c: bodies that are no JSON. Foreign bytes: fuzzed. --- */
+
+/* Of "multipart/form-data; boundary=x"; ptr NULL: it is none, or has no sound boundary. */
+struct str form_boundary(struct str content_type);
+struct form_part {
+	struct str name, body;
+	struct str file; /* its "filename"; ptr NULL: a plain value */
+};
+/* Takes the next part off *rest, which begins as the body. Returns 1; 0 there are no more; -EPROTO. */
+int form_next(struct str *rest, struct str boundary, struct form_part *ret);
+/* The first plain value of this name, trimmed; ptr NULL without one. */
+struct str form_value(struct str body, struct str boundary, const char *name);
+/* One for all spellings of a form: whatever its boundary and the order of its parts. Returns 0; -EPROTO; -E2BIG over 256 parts. */
+int form_digest(struct str body, struct str boundary, struct digest *ret);
+/* The media type that the first bytes tell; NULL: none that we know. */
+const char *media_sniff(struct str body);
 
 /* --- key.c: what makes two calls the same (inference-protocol 3.3) --- */
 
@@ -70,6 +90,13 @@ struct call_key {
  * body_digest  SHA-256 of the raw bytes; always used when the text has no canonical spelling
  * ret_is_canonical  false: the key is that of the raw bytes; may be NULL
  */
+/*
+ * The two halves of call_key_of(), for who needs several keys of one body: what the body says (dialect and model of k count), and
+ * the key of that.
+ */
+void call_body_digest(const struct call_key *k, struct str body, const struct digest *body_digest,
+		      struct digest *ret_digest, bool *ret_is_canonical);
+void call_key_of_digest(const struct call_key *k, const struct digest *digest, struct digest *ret_key);
 void call_key_of(const struct call_key *k, struct str body, const struct digest *body_digest,
 		 struct digest *ret_key, bool *ret_is_canonical);
 
@@ -90,17 +117,26 @@ bool sse_is_done_mark(const struct sse_event *e); /* data: [DONE] */
 
 /* --- stream.c: what a stream has said so far --- */
 
+struct usage {
+	uint64_t tokens_in, tokens_out;
+};
 struct stream_watch {
 	enum dialect dialect;
 	bool saw_end;   /* its terminator, or all that stands for one at a clean end */
 	bool saw_error; /* an error event: whatever the status said, this is no answer */
 	uint64_t events, finished_choices, choices;
+	bool saw_usage;
+	struct usage usage; /* the last that was told */
 };
 void stream_watch_event(struct stream_watch *w, const struct sse_event *e);
 /* After a clean end: is it an answer that may be kept? */
 bool stream_is_whole(const struct stream_watch *w);
 /* Is this a whole answer that may be kept: JSON, no {"error": …}, no "finish_reason": "error"? */
 bool whole_is_answer(enum dialect d, struct str whole);
+/* Is it {"error": …}, whatever its type says? */
+bool whole_is_error(struct str whole);
+/* What a whole answer, or the data of one event, says of tokens. false: nothing. */
+bool usage_read(struct str whole, struct usage *ret);
 
 /* --- one form out of the other --- */
 

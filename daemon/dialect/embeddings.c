@@ -28,7 +28,7 @@ static void put_base64(struct buf *out, const unsigned char *bytes, size_t len)
 	}
 }
 
-static int take_base64(struct str text, struct buf *out)
+int take_base64(struct str text, struct buf *out)
 {
 	unsigned n = 0, bits = 0;
 

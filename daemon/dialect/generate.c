@@ -71,7 +71,7 @@ static void put_token_event(struct buf *out, size_t index, struct str token, str
 
 int generate_split(struct str whole, struct buf *out)
 {
-	struct str answer = str_trim(whole), text, details, tokens, rest, token, next;
+	struct str answer = raw_trim(whole), text, details, tokens, rest, token, next;
 	size_t i = 0;
 
 	if (!raw_is_json(answer))

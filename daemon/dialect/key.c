@@ -77,8 +77,8 @@ static void put_field(struct hasher *h, struct str s)
 	hasher_update(h, s.ptr, s.len);
 }
 
-void call_key_of(const struct call_key *k, struct str body, const struct digest *body_digest,
-		 struct digest *ret_key, bool *ret_is_canonical)
+void call_body_digest(const struct call_key *k, struct str body, const struct digest *body_digest,
+		      struct digest *ret_digest, bool *ret_is_canonical)
 {
 	SCOPED(hasher_free) struct hasher *h = hasher_new(0, false);
 	SCOPED_BUF canonical;
@@ -86,6 +86,19 @@ void call_key_of(const struct call_key *k, struct str body, const struct digest 
 
 	buf_init(&canonical, CANONICAL_MAX);
 	is_canonical = body.len && json_canonical(body, leaves_out, (void *)(uintptr_t)k, &canonical) == 0;
+	/* so that no body can be spelled like the digest of another */
+	put_field(h, is_canonical ? STR("json") : STR("raw"));
+	put_field(h, is_canonical ? buf_str(&canonical)
+				  : (struct str){ (const char *)body_digest->bytes, SHA256_BYTES });
+	hasher_final(h, ret_digest, NULL);
+	if (ret_is_canonical)
+		*ret_is_canonical = is_canonical;
+}
+
+void call_key_of_digest(const struct call_key *k, const struct digest *digest, struct digest *ret_key)
+{
+	SCOPED(hasher_free) struct hasher *h = hasher_new(0, false);
+
 	put_field(h, STR("hfi/1"));
 	put_field(h, k->partition);
 	put_field(h, str_from(dialect_name(k->dialect)));
@@ -93,11 +106,15 @@ void call_key_of(const struct call_key *k, struct str body, const struct digest 
 	put_field(h, k->model);
 	put_field(h, k->media);
 	put_field(h, k->variant);
-	/* so that no body can be spelled like the digest of another */
-	put_field(h, is_canonical ? STR("json") : STR("raw"));
-	put_field(h, is_canonical ? buf_str(&canonical)
-				  : (struct str){ (const char *)body_digest->bytes, SHA256_BYTES });
+	put_field(h, (struct str){ (const char *)digest->bytes, SHA256_BYTES });
 	hasher_final(h, ret_key, NULL);
-	if (ret_is_canonical)
-		*ret_is_canonical = is_canonical;
+}
+
+void call_key_of(const struct call_key *k, struct str body, const struct digest *body_digest,
+		 struct digest *ret_key, bool *ret_is_canonical)
+{
+	struct digest digest;
+
+	call_body_digest(k, body, body_digest, &digest, ret_is_canonical);
+	call_key_of_digest(k, &digest, ret_key);
 }

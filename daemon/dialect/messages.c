@@ -267,7 +267,7 @@ static void put_start(struct buf *out, struct buf *data, struct str answer)
 
 int messages_split(struct str whole, struct buf *out)
 {
-	struct str answer = str_trim(whole), content, rest, block, usage;
+	struct str answer = raw_trim(whole), content, rest, block, usage;
 	SCOPED_BUF data;
 	size_t i = 0;
 

@@ -7,6 +7,8 @@
 
 /* The value as written of a member of an object as written; ptr NULL without one. */
 struct str raw_get(struct str object, const char *name);
+/* Without the white space around it. */
+struct str raw_trim(struct str text);
 bool raw_is_string(struct str raw);
 bool raw_is_null(struct str raw); /* also: not there */
 /* Between the quotes of a string as written: such pieces may be joined, also in the middle of a surrogate pair. */
@@ -23,6 +25,9 @@ void put_raw(struct buf *out, struct str name, struct str value);
 void put_from(struct buf *out, struct str object, const char *name);
 void put_event(struct buf *out, struct str data);
 void put_named_event(struct buf *out, const char *name, struct str data);
+
+/* embeddings.c: appends the bytes that base64 text stands for. Returns 0; -EPROTO; -E2BIG. */
+int take_base64(struct str text, struct buf *out);
 
 /* chat_merge.c, chat_split.c: chat and completions */
 int chat_merge(enum dialect d, struct str events, struct buf *out);

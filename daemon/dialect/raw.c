@@ -14,6 +14,15 @@ struct str raw_get(struct str object, const char *name)
 	return json_find_member(object, name, &raw) == 0 ? raw : (struct str){ 0 };
 }
 
+struct str raw_trim(struct str text)
+{
+	while (text.len && strchr(" \t\r\n", text.ptr[0]) && text.ptr[0])
+		text = (struct str){ text.ptr + 1, text.len - 1 };
+	while (text.len && strchr(" \t\r\n", text.ptr[text.len - 1]) && text.ptr[text.len - 1])
+		text.len--;
+	return text;
+}
+
 bool raw_is_string(struct str raw)
 {
 	return raw.len >= 2 && raw.ptr[0] == '"';
@@ -34,13 +43,6 @@ uint64_t raw_u64(struct str raw, uint64_t fallback)
 	uint64_t value;
 
 	return parse_u64(raw, &value) == 0 ? value : fallback;
-}
-
-bool raw_is_json(struct str text)
-{
-	SCOPED(json_free) struct json *root = NULL;
-
-	return json_parse(text, &root) == 0;
 }
 
 void put_member(struct buf *out, const char *name, struct str raw)

@@ -108,7 +108,7 @@ static void split_item(struct split *s, struct str item, size_t output)
 int responses_split(struct str whole, struct buf *out)
 {
 	struct split s = { .out = out };
-	struct str answer = str_trim(whole), output, rest, item;
+	struct str answer = raw_trim(whole), output, rest, item;
 	size_t i = 0;
 
 	if (!raw_is_json(answer) || answer.ptr[0] != '{')

@@ -44,6 +44,9 @@ static void watch_end(struct stream_watch *w, struct str data, const struct sse_
 	case DIALECT_MESSAGES:
 		w->saw_end |= is_type(data, e, "message_stop");
 		return;
+	case DIALECT_AUDIO:
+		w->saw_end |= is_type(data, e, "transcript.text.done");
+		return;
 	case DIALECT_TASK:
 	case DIALECT_GENERATE:
 		w->saw_end |= raw_is_string(raw_get(data, "generated_text"));
@@ -53,9 +56,28 @@ static void watch_end(struct stream_watch *w, struct str data, const struct sse_
 	}
 }
 
+bool usage_read(struct str whole, struct usage *ret)
+{
+	struct str text = raw_trim(whole), usage, holder;
+
+	if (!text.len || text.ptr[0] != '{')
+		return false;
+	usage = raw_get(text, "usage");
+	holder = raw_get(text, "response"); /* of /v1/responses */
+	if (!usage.len && holder.len && holder.ptr[0] == '{')
+		usage = raw_get(holder, "usage");
+	if (!usage.len || usage.ptr[0] != '{')
+		return false;
+	ret->tokens_in = raw_u64(raw_get(usage, "prompt_tokens"),
+				 raw_u64(raw_get(usage, "input_tokens"), ret->tokens_in));
+	ret->tokens_out = raw_u64(raw_get(usage, "completion_tokens"),
+				  raw_u64(raw_get(usage, "output_tokens"), ret->tokens_out));
+	return true;
+}
+
 void stream_watch_event(struct stream_watch *w, const struct sse_event *e)
 {
-	struct str data = str_trim(e->data);
+	struct str data = raw_trim(e->data);
 
 	if (!data.len)
 		return;
@@ -70,6 +92,7 @@ void stream_watch_event(struct stream_watch *w, const struct sse_event *e)
 	}
 	if (!raw_is_null(raw_get(data, "error")) || is_type(data, e, "error"))
 		w->saw_error = true;
+	w->saw_usage |= usage_read(data, &w->usage);
 	watch_end(w, data, e);
 }
 
@@ -91,13 +114,20 @@ static bool has_failed_choice(struct str whole)
 
 bool whole_is_answer(enum dialect d, struct str whole)
 {
-	struct str text = str_trim(whole);
+	struct str text = raw_trim(whole);
 
 	if (!text.len || !raw_is_json(text))
 		return false;
 	if (text.ptr[0] != '{')
 		return true;
 	return raw_is_null(raw_get(text, "error")) && !has_failed_choice(text);
+}
+
+bool whole_is_error(struct str whole)
+{
+	struct str text = raw_trim(whole);
+
+	return text.len && text.ptr[0] == '{' && raw_is_json(text) && !raw_is_null(raw_get(text, "error"));
 }
 
 int stream_merge(enum dialect d, struct str events, struct buf *out)

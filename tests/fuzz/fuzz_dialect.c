@@ -48,6 +48,36 @@ static void check_forms(enum dialect d, struct str text)
 		check_events(buf_str(&out));
 }
 
+static void check_form(struct str text)
+{
+	struct str rest = text, boundary = STR("x");
+	struct form_part part;
+	struct digest digest;
+	struct call_facts facts;
+	size_t before;
+
+	do {
+		before = rest.len;
+	} while (form_next(&rest, boundary, &part) == 1 && rest.len < before);
+	(void)form_boundary(text);
+	(void)form_digest(text, boundary, &digest);
+	call_read_form(DIALECT_AUDIO, boundary, text, &facts);
+	call_facts_done(&facts);
+	(void)media_sniff(text);
+}
+
+/* What passes here is walked without being read again: the library must take it too. */
+static void check_json_text(struct str text)
+{
+	SCOPED(json_free) struct json *json = NULL;
+	struct usage usage = { 0 };
+
+	if (whole_is_answer(DIALECT_OTHER, text))
+		assert(json_parse(text, &json) == 0);
+	if (whole_is_answer(DIALECT_OTHER, text) || whole_is_error(text))
+		(void)usage_read(text, &usage);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str text = { (const char *)data, size };
@@ -55,6 +85,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	SCOPED_BUF out;
 
 	check_events(text);
+	check_form(text);
+	check_json_text(text);
 	for (enum dialect d = DIALECT_TASK; d <= DIALECT_OTHER; d++) {
 		check_forms(d, text);
 		call_read(d, STR("text-generation"), text, &facts);
