@@ -8,6 +8,11 @@
 
 #include "common/banned.h"
 
+void breaker_try_first(struct breaker *b)
+{
+	*b = (struct breaker){ .is_untried = true };
+}
+
 bool breaker_lets(const struct breaker *b)
 {
 	return !b->is_open;
@@ -16,7 +21,7 @@ bool breaker_lets(const struct breaker *b)
 static void open_it(struct breaker *b, uint64_t now_mono_ms)
 {
 	b->is_open = true;
-	b->is_doubted = b->is_probing = false;
+	b->is_doubted = b->is_untried = b->is_probing = false;
 	b->wait_ms = BREAKER_WAIT_MIN_MS;
 	b->probe_mono_ms = now_mono_ms + b->wait_ms;
 }
@@ -38,7 +43,7 @@ void breaker_troubled(struct breaker *b, bool is_silence)
 	if (b->is_open)
 		return;
 	if (!is_silence)
-		b->failures = 0; /* who answers is there */
+		(void)breaker_connected(b, 0); /* who answers is there */
 	if (is_silence || ++b->troubles >= BREAKER_FAILURES_MAX) {
 		b->is_doubted = true;
 		b->troubles = 0;
@@ -54,12 +59,23 @@ bool breaker_answered(struct breaker *b, uint64_t now_mono_ms)
 	return was_open;
 }
 
+/* It says nothing about answers: what is doubted stays so. */
+bool breaker_connected(struct breaker *b, uint64_t now_mono_ms)
+{
+	if (b->is_open)
+		return breaker_answered(b, now_mono_ms);
+	if (b->is_untried)
+		b->is_untried = b->is_probing = false;
+	b->failures = 0;
+	return false;
+}
+
 enum breaker_probe breaker_probe(struct breaker *b, uint64_t now_mono_ms)
 {
 	if (now_mono_ms < breaker_probe_due(b))
 		return BREAKER_NO_PROBE;
 	b->is_probing = true;
-	if (b->is_open && !b->is_sick)
+	if (b->is_untried || (b->is_open && !b->is_sick))
 		return BREAKER_CONNECT;
 	if (!b->is_open)
 		b->probe_mono_ms = now_mono_ms + BREAKER_WAIT_MIN_MS; /* the next doubt waits */
@@ -80,8 +96,8 @@ bool breaker_probe_failed(struct breaker *b, uint64_t now_mono_ms, uint64_t retr
 		return false; /* somebody's answer was quicker */
 	b->is_probing = false;
 	if (!b->is_open) {
+		b->is_sick = !b->is_untried; /* a connection that cannot be made proves what it is for */
 		open_it(b, now_mono_ms);
-		b->is_sick = true;
 		if (retry_after_ms > b->wait_ms)
 			b->probe_mono_ms = now_mono_ms + next_wait(0, retry_after_ms);
 		return true;
@@ -98,5 +114,6 @@ void breaker_unsure(struct breaker *b)
 
 uint64_t breaker_probe_due(const struct breaker *b)
 {
-	return (b->is_open || b->is_doubted) && !b->is_probing ? b->probe_mono_ms : UINT64_MAX;
+	return (b->is_open || b->is_doubted || b->is_untried) && !b->is_probing ? b->probe_mono_ms
+										: UINT64_MAX;
 }

@@ -14,6 +14,7 @@
  *
  * Errors and silence open it only when a question of ours, that no client chose, meets the same: else whoever finds
  * a path that makes the Hub fail could take the Hub away from all others.
+ * At first nobody knows: one connection of our own finds out, and if it cannot be made that is as good as three failures.
  * Threads   the fetch thread's alone.
  * Promises  (1) while open, nothing passes but our own probes, one at a time.
  *           (2) the wait between probes starts at 2 s and doubles up to 30 s; a Retry-After makes it longer, up to
@@ -35,12 +36,15 @@ struct breaker {
 	bool is_open;
 	bool is_sick;    /* a connection would prove nothing */
 	bool is_doubted; /* closed, and our own question is wanted */
+	bool is_untried; /* closed, and nobody has heard of it yet: our own connection is wanted */
 	bool is_probing;
 	uint64_t wait_ms;
 	uint64_t probe_mono_ms; /* not before */
 	uint64_t back_mono_ms;  /* when it was last closed; 0: it never was open */
 };
 
+/* A breaker of zeroes is closed; this one wants to be tried. */
+void breaker_try_first(struct breaker *b);
 /* For transfers: false while it is open. */
 bool breaker_lets(const struct breaker *b);
 /* A transfer that began then could not reach upstream. Returns true when this opened it. */
@@ -50,8 +54,12 @@ void breaker_troubled(struct breaker *b, bool is_silence);
 /* Any other answer, to whom ever. Returns true when this closed it. */
 bool breaker_answered(struct breaker *b, uint64_t now_mono_ms);
 
+/* Our own connection was made. Returns true when this closed it. */
+bool breaker_connected(struct breaker *b, uint64_t now_mono_ms);
+
 enum breaker_probe { BREAKER_NO_PROBE, BREAKER_CONNECT, BREAKER_QUESTION };
-/* Is one due? Then it is under way, and its end goes to breaker_answered(), _probe_failed() or _unsure(). */
+/* Is one due? Then it is under way, and its end goes to breaker_connected(), _answered(),
+ * _probe_failed() or _unsure(). */
 enum breaker_probe breaker_probe(struct breaker *b, uint64_t now_mono_ms);
 /* retry_after_ms: 0 when not said. Returns true when this opened it. */
 bool breaker_probe_failed(struct breaker *b, uint64_t now_mono_ms, uint64_t retry_after_ms);

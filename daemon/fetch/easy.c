@@ -25,6 +25,8 @@
 #define SMALL_BUFFER_BYTES (16 * 1024L)
 /* A request with a body cannot be repeated when its connection turns out to be dead: use fresh ones. */
 #define IDLE_FOR_BODY_MAX_S 10L
+/* Many of the programs behind a backend close an idle connection after 5 s. */
+#define IDLE_FOR_BACKEND_MAX_S 3L
 /* It is near, and another one may be waiting to be asked. */
 #define BACKEND_CONNECT_MS 2000L
 
@@ -238,6 +240,8 @@ static enum fetch_pool pool_of(const struct transfer *t)
 {
 	bool has_secret = sends_token(t) || field_of_location(t, STR("Authorization")).ptr;
 
+	if (t->is_own)
+		return POOL_OWN;
 	return has_secret ? POOL_TOKEN : POOL_ANONYMOUS;
 }
 
@@ -289,7 +293,7 @@ static int set_method(struct transfer *t, CURL *easy)
 	SET(easy, CURLOPT_READFUNCTION, on_read);
 	SET(easy, CURLOPT_READDATA, t);
 	SET(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)(t->has_body ? t->body_bytes : 0));
-	SET(easy, CURLOPT_MAXAGE_CONN, IDLE_FOR_BODY_MAX_S);
+	SET(easy, CURLOPT_MAXAGE_CONN, t->home->is_backend ? IDLE_FOR_BACKEND_MAX_S : IDLE_FOR_BODY_MAX_S);
 	return 0;
 }
 

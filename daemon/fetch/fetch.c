@@ -47,6 +47,8 @@ static int take_home(struct fetch *f, enum fetch_origin which, const char *url)
 		return -EINVAL;
 	while (str_ends_with(str_from(h->url), STR("/")))
 		h->url[strlen(h->url) - 1] = 0;
+	if (!f->is_offline && !h->is_backend)
+		breaker_try_first(&h->breaker);
 	host = str_from(h->rules.hub.host);
 	h->rules.hub_is_localhost = str_eq(host, STR("localhost"));
 	if (address_parse(host, &address) == 0 && address_is_internal(&address))
@@ -227,6 +229,11 @@ bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which)
 bool fetch_is_down(const struct fetch *f)
 {
 	return fetch_origin_is_down(f, FETCH_HUB);
+}
+
+bool fetch_is_tried(const struct fetch *f)
+{
+	return f->is_offline || atomic_load(&f->homes[FETCH_HUB].is_tried);
 }
 
 int64_t fetch_down_since(const struct fetch *f)

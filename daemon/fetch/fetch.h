@@ -65,6 +65,8 @@ bool fetch_may_begin_at(const struct fetch *f, enum fetch_origin which, struct s
 bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which);
 /* The same for the Hub. */
 bool fetch_is_down(const struct fetch *f);
+/* Is it known by now whether the Hub is there? Not yet at first: one connection of our own finds out. Cheap; any thread. */
+bool fetch_is_tried(const struct fetch *f);
 /* Since when, wall clock; 0 while it is up. */
 int64_t fetch_down_since(const struct fetch *f);
 

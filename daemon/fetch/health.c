@@ -8,6 +8,8 @@
  * Promises  (1) once an origin is taken for unreachable, nobody waits for the beginning of its answer any more: what is
  *               still waiting ends within a turn. With DOUBT_MS and QUESTION_MS a client that asks a silent Hub has
  *               its answer within 9 s (E09).
+ *           (2) at start each origin is tried by a connection of our own, for which no transfer waits; what is there and
+ *               what is not is known when that ends, after the connect time-out at the latest.
  */
 #include <assert.h>
 #include <errno.h>
@@ -23,6 +25,10 @@
 /* Cheap for upstream, chosen by no client, and through the same machines as everything else. */
 static const struct str question_targets[FETCH_ORIGIN_COUNT] = { STR("/api/whoami-v2"), STR("/healthcheck") };
 
+static const char why_gone[] = "upstream cannot be reached: answering from what is held until it can";
+static const char why_sick[] =
+	"upstream answers with errors only, or not at all: answering from what is held until it does";
+
 static bool is_hub(const struct home *h)
 {
 	return h->which == FETCH_HUB;
@@ -33,7 +39,9 @@ static bool is_hub(const struct home *h)
 static void went_down(struct home *h, const char *why, int error)
 {
 	atomic_store(&h->down_since_at, clock_wall_s(h->fetch->clock));
+	atomic_store(&h->is_tried, true);
 	h->has_gone = true;
+	h->gone_error = error;
 	if (is_hub(h))
 		metrics_gauge_set(h->fetch->metrics, METRIC_UPSTREAM_UP, 0, 0);
 	log_warning("fetch", why, LOG_TEXT("upstream", h->url), LOG_ERR("error", error), LOG_END);
@@ -57,6 +65,7 @@ void health_note_answer(struct home *h, int status)
 {
 	if (h->is_backend)
 		return;
+	atomic_store(&h->is_tried, true);
 	/* the viewer says 500 for what is wrong with a dataset */
 	if (is_hub(h) && health_is_trouble(status))
 		breaker_troubled(&h->breaker, false);
@@ -74,16 +83,27 @@ void health_note_silence(struct home *h)
 void health_note_failure(struct home *h, uint64_t began_mono_ms, int error)
 {
 	if (!h->is_backend && breaker_failed(&h->breaker, began_mono_ms, h->fetch->now))
-		went_down(h, "upstream cannot be reached: answering from what is held until it can", error);
+		went_down(h, why_gone, error);
 }
 
 static void probe_failed(struct home *h, int error, uint64_t retry_after_ms)
 {
 	if (breaker_probe_failed(&h->breaker, h->fetch->now, retry_after_ms))
-		went_down(h,
-			  "upstream answers with errors only, or not at all: answering from what is held "
-			  "until it does",
-			  error);
+		went_down(h, h->breaker.is_sick ? why_sick : why_gone, error);
+}
+
+/* Its end: whatever else went wrong, as a certificate, somebody is there, and those who ask are told what is wrong. */
+static void connection_ended(struct home *h, int error)
+{
+	if (h->breaker.is_untried && error != -EHOSTUNREACH && error != -ETIMEDOUT)
+		error = 0;
+	if (error < 0) {
+		probe_failed(h, error, 0);
+		return;
+	}
+	atomic_store(&h->is_tried, true);
+	if (breaker_connected(&h->breaker, h->fetch->now))
+		is_back(h);
 }
 
 /* --- our own question ------------------------------------------------------------------------------------ */
@@ -148,10 +168,7 @@ bool health_take_connection(struct fetch *f, CURL *easy, CURLcode code)
 		if (!easy || h->connection != easy)
 			continue;
 		end_connection(h);
-		if (code != CURLE_OK)
-			probe_failed(h, -EHOSTUNREACH, 0);
-		else if (breaker_answered(&h->breaker, h->fetch->now))
-			is_back(h);
+		connection_ended(h, easy_error(code));
 		return true;
 	}
 	return false;
@@ -161,7 +178,7 @@ static void connect_only(struct home *h)
 {
 	h->connection = easy_new_probe(h);
 	if (!h->connection)
-		probe_failed(h, -EHOSTUNREACH, 0);
+		connection_ended(h, -EHOSTUNREACH);
 }
 
 /* --- each turn ------------------------------------------------------------------------------------------- */
@@ -172,6 +189,14 @@ static bool waits_in_vain(const struct transfer *t, const struct home *h)
 	return t->home == h && !t->is_own && t->is_read && !t->has_head && transfer_is_home_hop(t);
 }
 
+/* Where connections are refused, one that is not made yet will not be. */
+static int gone_for(const struct transfer *t, const struct home *h)
+{
+	if (t->is_connected || (t->sockets_opened && h->gone_error != -EHOSTUNREACH))
+		return -ETIMEDOUT;
+	return -EHOSTUNREACH;
+}
+
 static void end_waiting(struct home *h)
 {
 	h->has_gone = false;
@@ -179,7 +204,7 @@ static void end_waiting(struct home *h)
 		struct transfer *t = LIST_ENTRY(node, struct transfer, node);
 
 		if (waits_in_vain(t, h))
-			transfer_end(t, t->is_connected || t->sockets_opened ? -ETIMEDOUT : -EHOSTUNREACH);
+			transfer_end(t, gone_for(t, h));
 	}
 }
 

@@ -29,7 +29,8 @@
 
 /* Two pools of connections, so that nothing bound to a connection passes from one with a token to one
  * without. */
-enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_COUNT };
+/* Our own questions have a third: they must not wait behind what clients have asked for, each pool has a bound of its own. */
+enum fetch_pool { POOL_ANONYMOUS, POOL_TOKEN, POOL_OWN, POOL_COUNT };
 
 /* An origin that is asked by configuration: where it is, where it may redirect to, whether it is there. */
 struct home {
@@ -40,10 +41,12 @@ struct home {
 	char *url;                     /* owned, constant; without a slash at its end; NULL: not configured */
 	bool is_backend;               /* constant: no breaker, no budgets, and no uplink is needed */
 	_Atomic int64_t down_since_at; /* 0: up */
+	atomic_bool is_tried;          /* it was heard of, or found not to be there, since the start */
 
 	/* the fetch thread's */
 	struct breaker breaker;
 	bool has_gone;    /* those who wait for it are to be told */
+	int gone_error;   /* of whom found out */
 	CURL *connection; /* a probe, or NULL */
 	bool is_asking;   /* the other kind of probe is under way */
 	int question_status;

@@ -50,7 +50,8 @@ bool policy_is_own_limit(int error)
 
 static bool is_transport_failure(int error)
 {
-	return policy_is_own_limit(error) || error == -EHOSTUNREACH || error == -ETIMEDOUT || error == -ECONNRESET || error == -EPROTO;
+	return policy_is_own_limit(error) || error == -EHOSTUNREACH || error == -ETIMEDOUT ||
+	       error == -ECONNRESET || error == -EPROTO;
 }
 
 static bool is_passing_status(int status)

@@ -203,6 +203,67 @@ static void what_began_before_upstream_came_back_does_not_open_it_again(void **s
 	assert_true(breaker_failed(&b, 3100, 9100));
 }
 
+static void at_first_one_connection_finds_out(void **state)
+{
+	struct breaker b;
+
+	breaker_try_first(&b);
+	assert_true(breaker_lets(&b)); /* nobody waits for it */
+	assert_int_equal(breaker_probe_due(&b), 0);
+	assert_int_equal(breaker_probe(&b, 500), BREAKER_CONNECT);
+	assert_int_equal(breaker_probe(&b, 500), BREAKER_NO_PROBE);
+	assert_false(breaker_connected(&b, 600));
+	assert_true(breaker_lets(&b));
+	assert_true(breaker_probe_due(&b) == UINT64_MAX);
+	assert_false(breaker_failed(&b, 600, 600)); /* as any other from here on */
+	assert_true(breaker_lets(&b));
+}
+
+static void a_first_connection_that_cannot_be_made_opens_it(void **state)
+{
+	struct breaker b;
+
+	breaker_try_first(&b);
+	assert_int_equal(breaker_probe(&b, 500), BREAKER_CONNECT);
+	assert_true(breaker_probe_failed(&b, 600, 0));
+	assert_false(breaker_lets(&b));
+	assert_int_equal(breaker_probe_due(&b), 2600);
+	assert_int_equal(breaker_probe(&b, 2600), BREAKER_CONNECT); /* a connection is what it lacks */
+	assert_true(breaker_connected(&b, 2700));
+	assert_true(breaker_lets(&b));
+}
+
+static void whoever_hears_first_decides_what_nobody_knew(void **state)
+{
+	for (int how = 0; how < 3; how++) {
+		struct breaker b;
+
+		breaker_try_first(&b);
+		assert_int_equal(breaker_probe(&b, 0), BREAKER_CONNECT);
+		if (how == 0)
+			assert_false(breaker_answered(&b, 10));
+		else if (how == 1)
+			breaker_troubled(&b, false);
+		else
+			for (int i = 0; i < BREAKER_FAILURES_MAX; i++)
+				(void)breaker_failed(&b, 0, 10);
+		assert_int_equal(breaker_lets(&b), how < 2);
+		assert_false(breaker_probe_failed(&b, 20, 0));
+		assert_int_equal(breaker_lets(&b), how < 2);
+	}
+}
+
+static void a_connection_takes_no_doubt_away(void **state)
+{
+	struct breaker b;
+
+	breaker_try_first(&b);
+	assert_int_equal(breaker_probe(&b, 0), BREAKER_CONNECT);
+	breaker_troubled(&b, true);
+	assert_false(breaker_connected(&b, 10));
+	assert_int_equal(breaker_probe(&b, 10), BREAKER_QUESTION);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -218,6 +279,10 @@ int main(void)
 		cmocka_unit_test(three_errors_in_a_row_make_it_ask_by_itself),
 		cmocka_unit_test(a_good_answer_ends_the_doubts),
 		cmocka_unit_test(doubts_are_asked_about_once_in_two_seconds),
+		cmocka_unit_test(at_first_one_connection_finds_out),
+		cmocka_unit_test(a_first_connection_that_cannot_be_made_opens_it),
+		cmocka_unit_test(whoever_hears_first_decides_what_nobody_knew),
+		cmocka_unit_test(a_connection_takes_no_doubt_away),
 		cmocka_unit_test(a_retry_after_makes_the_wait_longer_up_to_ten_minutes),
 	};
 	return cmocka_run_group_tests_name("breaker", tests, NULL, NULL);
