@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sysexits.h>
+#include "backend/backend.h"
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "keeper/keeper.h"
@@ -35,13 +37,17 @@ struct house {
 	struct relays *relays;
 	struct flights *flights;
 	struct casts *casts;
+	struct backends *backends;
+	char *backend_urls[CONFIG_NAMED_MAX];  /* owned: the origin of each */
+	char *backend_paths[CONFIG_NAMED_MAX]; /* owned: the path in front of its routes; "" mostly */
+	char *spool_folder;                    /* owned */
 	struct auth *auth;
 	struct hub *hub;
 	struct infer *infer;
 	struct admin *admin;
 	struct router *router;
-	struct server *server;
-	bool is_draining;
+	_Atomic(struct server *) server; /* its threads ask for it while it starts */
+	atomic_bool is_draining;         /* read by server threads */
 };
 
 /* --- where rooms of one level meet --- */
@@ -93,7 +99,7 @@ static const char *is_draining(void *ctx)
 {
 	struct house *h = ctx;
 
-	return h->is_draining ? "shutting down" : NULL;
+	return atomic_load(&h->is_draining) ? "shutting down" : NULL;
 }
 
 static void refresh_metrics(void *ctx, struct metrics *m)
@@ -216,6 +222,25 @@ static const char *service_url(const struct config *c, const char *configured, c
 	return NULL;
 }
 
+/* "http://host:80/inner/" to "http://host:80" and "/inner". */
+static void split_backend_urls(struct house *h)
+{
+	for (size_t i = 0; i < config_backend_count(h->config); i++) {
+		const char *url = config_backend(h->config, i)->backend_url, *host = strstr(url, "://");
+		const char *path = host ? strchr(host + 3, '/') : NULL;
+		size_t len = path ? strlen(path) : 0;
+
+		while (len && path[len - 1] == '/')
+			len--;
+		/* the address that OpenAI's clients are given; its routes begin with it */
+		if (config_backend(h->config, i)->backend_kind != BACKEND_HF && len >= 3 &&
+		    strncmp(path + len - 3, "/v1", 3) == 0)
+			len -= 3;
+		h->backend_urls[i] = path ? xstrndup(url, (size_t)(path - url)) : xstrdup(url);
+		h->backend_paths[i] = xstrndup(path ? path : "", len);
+	}
+}
+
 static int start_fetch(struct house *h)
 {
 	const struct config *c = h->config;
@@ -223,6 +248,8 @@ static int start_fetch(struct house *h)
 		.hub_url = c->hub_url,
 		.viewer_url = service_url(c, c->hub_viewer_url, "https://datasets-server.huggingface.co"),
 		.inference_url = service_url(c, c->inference_url, "https://router.huggingface.co"),
+		.backend_urls = (const char *const *)h->backend_urls,
+		.backend_count = (unsigned)config_backend_count(c),
 		.redirect_hosts = (const char *const *)c->hub_redirect_hosts.words,
 		.is_offline = c->hub_offline,
 		.user_agent = "hfcached/" HFCACHED_VERSION,
@@ -231,7 +258,10 @@ static int start_fetch(struct house *h)
 		.metrics = h->metrics,
 		.clock = h->clock
 	};
-	int r = fetch_new(&opts, &h->fetch);
+	int r;
+
+	split_backend_urls(h);
+	r = fetch_new(&opts, &h->fetch);
 
 	return r < 0 ? say(EX_CONFIG,
 			   "cannot use hub.url = %s and hub.viewer-url = %s: they must be "
@@ -239,6 +269,45 @@ static int start_fetch(struct house *h)
 			   "without a path",
 			   c->hub_url, c->hub_viewer_url)
 		     : 0;
+}
+
+static void start_backends(struct house *h)
+{
+	struct backend_spec specs[CONFIG_NAMED_MAX];
+	size_t count = config_backend_count(h->config);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct config_backend *backend = config_backend(h->config, i);
+
+		specs[i] = (struct backend_spec){ .name = backend->named.name,
+						  .kind = backend->backend_kind,
+						  .base_path = h->backend_paths[i] };
+	}
+	h->backends = backends_new(&(struct backends_opts){ .fetch = h->fetch,
+							    .metrics = h->metrics,
+							    .clock = h->clock,
+							    .specs = specs,
+							    .count = (unsigned)count });
+}
+
+static void set_backends(struct house *h, const struct config *c, const struct rights *rights)
+{
+	struct backend_rules rules[CONFIG_NAMED_MAX];
+	size_t count = config_backend_count(c);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct config_backend *backend = config_backend(c, i);
+
+		rules[i] =
+			(struct backend_rules){ .name = backend->named.name,
+						.models = (const char *const *)backend->backend_models.words,
+						.served_name = backend->backend_name,
+						.key = rights->backend_keys[i] ? rights->backend_keys[i] : "",
+						.timeout_ms = backend->backend_timeout,
+						.concurrency = (unsigned)backend->backend_concurrency,
+						.is_default = backend->backend_default };
+	}
+	backends_set_rules(h->backends, rules, (unsigned)count);
 }
 
 static void start_middle(struct house *h)
@@ -252,6 +321,7 @@ static void start_middle(struct house *h)
 		&(struct relays_opts){ .fetch = h->fetch, .metrics = h->metrics, .clock = h->clock });
 	h->casts = casts_new(&(struct casts_opts){
 		.fetch = h->fetch, .work = h->work, .metrics = h->metrics, .clock = h->clock });
+	start_backends(h);
 	h->flights = flights_new(&(struct flights_opts){ .fetch = h->fetch,
 							 .store = h->store,
 							 .work = h->work,
@@ -270,6 +340,7 @@ static void start_handlers(struct house *h)
 {
 	const struct config *c = h->config;
 
+	h->spool_folder = house_store_path(c);
 	h->hub = hub_new(&(struct hub_opts){ .auth = h->auth,
 					     .asks = h->asks,
 					     .flights = h->flights,
@@ -295,6 +366,9 @@ static void start_handlers(struct house *h)
 						   .ctx = h });
 	h->infer = infer_new(&(struct infer_opts){ .auth = h->auth,
 						   .casts = h->casts,
+						   .relays = h->relays,
+						   .backends = h->backends,
+						   .spool_folder = h->spool_folder,
 						   .fetch = h->fetch,
 						   .store = h->store,
 						   .index = h->index,
@@ -327,6 +401,7 @@ static int start_server(struct house *h)
 				    .auth = h->auth,
 				    .metrics = h->metrics,
 				    .clock = h->clock };
+	struct server *server = NULL;
 	int r;
 
 	if (inherited_count < 0)
@@ -334,7 +409,9 @@ static int start_server(struct house *h)
 			   log_errno_name(inherited_count));
 	opts.inherited_count = (unsigned)inherited_count;
 	opts.inherited_fds = inherited;
-	r = server_start(&opts, &h->server, &reason);
+	r = server_start(&opts, &server, &reason);
+	if (r == 0)
+		atomic_store(&h->server, server);
 	return r < 0 ? say(EX_UNAVAILABLE, "%s", reason ? reason : log_errno_name(r)) : 0;
 }
 
@@ -350,10 +427,12 @@ void house_set_options(struct house *h, const struct config *c, const struct rig
 	metrics_gauge_set(h->metrics, METRIC_OFFLINE_OPEN, 0, rights->rules.offline_access == OFFLINE_OPEN);
 	rights_warn(rights);
 	hub_set_times(h->hub, c->hub_revision_ttl, c->hub_metadata_ttl);
+	set_backends(h, c, rights);
 	infer_set_rules(h->infer, &(struct infer_rules){ .mode = c->inference_mode,
 							 .is_shared = c->inference_scope,
 							 .finish_alone = c->inference_finish_on_abort,
 							 .answer_max = c->inference_max_answer,
+							 .request_max = c->inference_max_request,
 							 .wait_budget_ms = c->inference_wait_budget });
 }
 
@@ -405,7 +484,7 @@ void house_stop(struct house *h, uint64_t drain_ms)
 	if (h->server) {
 		unsigned cut;
 
-		h->is_draining = true;
+		atomic_store(&h->is_draining, true);
 		cut = server_drain(h->server, drain_ms);
 		log_info("main", "stopping", LOG_U64("answers_cut", cut), LOG_END);
 	}
@@ -419,11 +498,17 @@ void house_stop(struct house *h, uint64_t drain_ms)
 	flights_free(h->flights);
 	relays_free(h->relays);
 	asks_free(h->asks);
+	backends_free(h->backends);
 	fetch_free(h->fetch);
 	work_free(h->work);
 	keeper_free(h->keeper);
 	index_close(h->index);
 	store_close(h->store);
 	metrics_free(h->metrics);
+	for (size_t i = 0; i < CONFIG_NAMED_MAX; i++) {
+		free(h->backend_urls[i]);
+		free(h->backend_paths[i]);
+	}
+	free(h->spool_folder);
 	free(h);
 }

@@ -49,13 +49,21 @@ static void write_limits(const struct admin *a, struct buf *out)
 	buf_append_char(out, '}');
 }
 
+/* null: nobody has tried yet. */
+static const char *reachable(const struct admin *a)
+{
+	if (!fetch_is_tried(a->opts.fetch))
+		return "null";
+	return fetch_is_down(a->opts.fetch) ? "false" : "true";
+}
+
 static void write_upstream(const struct admin *a, struct buf *out)
 {
 	int64_t since = fetch_down_since(a->opts.fetch);
 
 	buf_append_str(out, STR("\"upstream\":{\"url\":"));
 	json_write_string(out, str_from(a->upstream));
-	buf_appendf(out, ",\"reachable\":%s", fetch_is_down(a->opts.fetch) ? "false" : "true");
+	buf_appendf(out, ",\"reachable\":%s", reachable(a));
 	if (since)
 		buf_appendf(out, ",\"unreachable_since\":%lld", (long long)since);
 	write_limits(a, out);

@@ -87,6 +87,7 @@ static struct cast *cast_new(struct casts *casts, struct str key, const struct c
 	struct cast *c = xcalloc(1, sizeof(*c));
 
 	atomic_init(&c->refs, 1);
+	atomic_init(&c->halves, 2);
 	c->casts = casts;
 	c->key = (struct str){ str_dup(key), key.len };
 	c->request = q->body ? spool_ref(q->body) : NULL;
@@ -149,6 +150,12 @@ void cast_over(struct cast *c)
 		(void)pthread_cond_broadcast(&casts->quiet);
 	lock_drop(&casts->lock);
 	cast_unref(c);
+}
+
+void cast_half_over(struct cast *c)
+{
+	if (atomic_fetch_sub_explicit(&c->halves, 1, memory_order_acq_rel) == 1)
+		cast_over(c);
 }
 
 static void keep_transfer(struct cast *c, struct transfer *t)
@@ -216,6 +223,11 @@ static struct ear *join_running(struct casts *casts, struct str key)
 	e = ear_new(c, true);
 	cast_unref(c);
 	return e;
+}
+
+struct ear *cast_hear(struct casts *casts, struct str key)
+{
+	return join_running(casts, key);
 }
 
 /* Puts it into the table. false: there are too many. */

@@ -9,11 +9,11 @@
  * Never     knows what an answer means: `filter` translates it, `ended` judges it and keeps it.
  * Threads   joined and heard by server threads; filled on the fetch thread; `ended` runs on a work thread.
  * Life      ASKING -> HEARD (its head has come) -> ENDING (`ended` runs) -> DONE. A cast that is DONE, or was broken, has left
- *           the table.
+ *           the table. What the filter calls whole is ENDING at once; its connection has a moment to end well by itself.
  * Promises  (1) one cast per key at a time; an empty key is shared by nobody.
  *           (2) every ear hears the whole answer in order, or an error on which its connection must be broken.
  *           (3) what `ended` keeps is kept before the last bytes are heard: who asks again then finds it.
- *           (4) with no ear left upstream is let go at once, unless finish_alone.
+ *           (4) with no ear left upstream is let go at once; with finish_alone, as soon as its answer is too long to be kept.
  *           (5) of an answer at most answer_max and a piece are in memory; a slow ear then slows upstream down.
  */
 #pragma once
@@ -46,6 +46,8 @@ struct cast_filter {
 	bool keeps_pieces;
 	/* After the last piece. Returns 0; -errno: what came is no whole answer. */
 	int (*end)(void *ctx, struct buf *out);
+	/* The server is not asked any more, however it ended; once, also without a head. Not when it joined. May be NULL. */
+	void (*over)(void *ctx, int error);
 };
 
 struct cast_answer {
@@ -73,6 +75,8 @@ struct cast_query {
 };
 /* Joins the cast of this key or begins one. Returns 0; -E2BIG too many (4096). The ear is the caller's. */
 int cast_join(struct casts *c, struct str key, const struct cast_query *q, struct ear **ret_ear);
+/* Only joins. The ear is the caller's; NULL: there is nothing to join. */
+struct ear *cast_hear(struct casts *c, struct str key);
 /* Did it join what others began? */
 bool ear_has_joined(const struct ear *e);
 /* Returns 0: the final head is there (borrowed for the ear's life); -EAGAIN; or why there will be none. content_length -1:

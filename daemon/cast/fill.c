@@ -77,6 +77,8 @@ static ssize_t take_piece_locked(struct cast *c, struct str piece, bool *ret_is_
 {
 	int r;
 
+	if (c->is_too_long && list_is_empty(&c->ears))
+		return -ECANCELED; /* it was to be kept, and cannot be */
 	if (c->is_too_long && c->body.len >= CAST_WINDOW) {
 		c->is_paused = true;
 		return FETCH_PAUSE;
@@ -101,23 +103,45 @@ static void ended_job(struct job *job)
 	struct cast_answer answer = { .status = c->status, .fields = &c->fields, .asked_at = c->asked_at };
 
 	/* nothing is appended any more, and nothing is forgotten of what is not too long */
-	answer.body = buf_str(&c->body);
-	if (c->ended && !c->is_too_long)
+	if (c->ended && !c->is_too_long) {
+		answer.body = buf_str(&c->body);
 		c->ended(c->ctx, &answer);
+	}
 	cast_leave_table(c);
 	lock_take(&c->lock);
 	c->open_end = UINT64_MAX;
 	c->is_done = true;
 	lock_drop(&c->lock);
 	wake(c);
-	cast_over(c);
+	cast_half_over(c);
 }
 
-/* All of it came. The job gets the transfer's reference when the transfer is over as well. */
+/* All of it came. */
 static void begin_end(struct cast *c)
 {
 	c->job.run = ended_job;
 	work_submit(c->casts->work, &c->job);
+}
+
+/* Servers that say nothing more, and do not end either, are let go. */
+static void let_go(void *ctx)
+{
+	struct cast *c = ctx;
+	struct transfer *t;
+
+	lock_take(&c->lock);
+	t = c->transfer;
+	lock_drop(&c->lock);
+	if (t)
+		transfer_cancel(t);
+	cast_unref(c);
+}
+
+/* The terminator has come: who hears it need not wait for the connection, which may be used again when it ends well. */
+static void end_early(struct cast *c)
+{
+	begin_end(c);
+	fetch_call(c->casts->fetch, CAST_LINGER_MS, let_go, cast_ref(c));
 }
 
 static ssize_t on_body(void *ctx, const void *bytes, size_t len)
@@ -135,7 +159,7 @@ static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 	before = c->base + c->body.len;
 	r = take_piece_locked(c, (struct str){ bytes, len }, &is_whole);
 	if (r == 0 && is_whole) {
-		c->is_whole = true;
+		c->is_whole = c->is_ending = true;
 		c->open_end = before;
 	} else if (r == 0 && is_last_locked(c)) {
 		c->open_end = c->base + c->body.len - 1;
@@ -143,8 +167,9 @@ static ssize_t on_body(void *ctx, const void *bytes, size_t len)
 	lock_drop(&c->lock);
 	if (r == 0)
 		wake(c);
-	/* the end is not waited for: ECANCELED is turned into a good end by on_done */
-	return r == 0 && is_whole ? -ECANCELED : r;
+	if (r == 0 && is_whole)
+		end_early(c);
+	return r;
 }
 
 static ssize_t on_need_body(void *ctx, void *bytes, size_t len_max)
@@ -161,8 +186,6 @@ static int finish_filter_locked(struct cast *c, int error)
 {
 	size_t before = c->body.len;
 
-	if (c->is_whole)
-		return 0;
 	if (error || !c->has_head)
 		return error ? error : -EPROTO;
 	if (c->filter.end)
@@ -176,13 +199,20 @@ static int finish_filter_locked(struct cast *c, int error)
 static void on_done(void *ctx, int error)
 {
 	struct cast *c = ctx;
+	bool is_ending;
 
 	lock_take(&c->lock);
-	c->error = finish_filter_locked(c, error);
+	is_ending = c->is_ending;
+	if (!is_ending)
+		c->error = finish_filter_locked(c, error);
 	error = c->error;
 	lock_drop(&c->lock);
+	if (c->filter.over)
+		c->filter.over(c->ctx, error);
 	if (error == 0) {
-		begin_end(c);
+		if (!is_ending)
+			begin_end(c);
+		cast_half_over(c);
 		return;
 	}
 	cast_leave_table(c);

@@ -11,6 +11,8 @@
 #include "common/map.h"
 
 #define CASTS_MAX 4096
+/* How long a connection may take to end by itself behind an answer that is whole: then it can be used again. */
+#define CAST_LINGER_MS 250
 /* What a slow ear may be behind before upstream is slowed down, once the answer is too long to be kept. */
 #define CAST_WINDOW ((size_t)256 * 1024)
 
@@ -43,11 +45,13 @@ struct cast {
 	bool finish_alone;
 	int64_t asked_at;
 	struct job job;
+	_Atomic int halves; /* of its end that are still to come */
 
 	struct lock lock;          /* rank CAST */
 	struct transfer *transfer; /* shared; set once, guarded by lock; lives as long as the cast */
 	bool has_head, is_cancelled, is_paused;
 	bool is_whole;    /* all of it came; `ended` may still run */
+	bool is_ending;   /* that was heard before the transfer was over: its end is not waited for */
 	bool is_done;     /* the ears may hear the end */
 	bool is_too_long; /* its beginning is forgotten as it is heard */
 	int error, status;
@@ -77,5 +81,7 @@ struct cast *cast_ref(struct cast *c);
 void cast_unref(struct cast *c);
 /* Nobody can join it any more. */
 void cast_leave_table(struct cast *c);
-/* The transfer is over and `ended` has run: its reference goes. */
+/* Twice, when the end has begun: the transfer is over, `ended` has run. With the second its reference goes. */
+void cast_half_over(struct cast *c);
+/* Both at once. */
 void cast_over(struct cast *c);

@@ -2,56 +2,75 @@
 /*
  * infer/give - a kept answer in the form that this client wants (inference-protocol 3.5, 3.7).
  *
- * What was kept in the wanted form goes out as it came, from its file; another form is made from it each time.
+ * What was kept in the wanted form goes out as it came, a large one from its file. Another form is made from it once, and lies
+ * ready on the shelf.
  */
 #include "infer/priv.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include "common/alloc.h"
 #include "common/http/date.h"
 
-/* What may be turned into another form, in memory. */
+/* What may be turned into another form, in memory; and what goes on the shelf. */
 #define CONVERT_MAX ((uint64_t)32 << 20)
+#define SHELVED_MAX ((uint64_t)256 << 10)
 
-int record_find(struct infer *i, const struct digest *key, struct record *ret, struct blob **ret_blob,
-		size_t *ret_line)
+char wanted_form(const struct call *c)
 {
-	char hex[2 * SHA256_BYTES + 1], line[RECORD_LINE_MAX];
-	struct blob *blob = NULL;
-	struct doc doc = { 0 };
-	SCOPED_BUF name;
+	if (c->path.dialect == DIALECT_EMBEDDINGS)
+		return c->facts.wants_base64 ? 'b' : 'n';
+	if (!c->facts.wants_stream)
+		return 'w';
+	return c->facts.wants_usage ? 'u' : 's';
+}
+
+/* Opens the blob and reads its line. */
+static int open_record(struct infer *i, const struct digest *digest, struct kept **ret)
+{
+	char line[RECORD_LINE_MAX];
+	struct kept *k = kept_new(digest);
 	ssize_t n = -1;
-	int r;
+	int r = store_open_blob(i->opts.store, digest, &k->blob);
 
-	format_hex(key->bytes, SHA256_BYTES, hex);
-	buf_init(&name, 128);
-	buf_appendf(&name, "m:%s", hex);
-	r = index_find_doc(i->opts.index, STR(INFER_REPO), buf_str(&name), &doc);
-	if (r < 0)
-		return -ENODATA;
-	r = store_open_blob(i->opts.store, &doc.body, &blob);
 	if (r == 0) {
-		size_t len = blob_size(blob) < sizeof(line) ? (size_t)blob_size(blob) : sizeof(line);
+		size_t len = blob_size(k->blob) < sizeof(line) ? (size_t)blob_size(k->blob) : sizeof(line);
 
-		n = blob_read(blob, 0, line, len) == 0 ? record_read((struct str){ line, len }, ret) : -1;
+		n = blob_read(k->blob, 0, line, len) == 0 ? record_read((struct str){ line, len }, &k->record)
+							  : -1;
 	}
 	if (r == -EBADMSG || r == -ENODATA || (r == 0 && n < 0))
-		i->opts.on_corrupt(i->opts.ctx, &doc.body);
+		i->opts.on_corrupt(i->opts.ctx, digest);
 	if (n <= 0) {
-		blob_unref(blob);
-		doc_done(&doc);
+		kept_unref(k);
 		return -ENODATA;
 	}
-	index_touch_blob(i->opts.index, &doc.body, clock_wall_s(i->opts.clock));
-	doc_done(&doc);
-	*ret_blob = blob;
-	*ret_line = (size_t)n;
+	k->line = (size_t)n;
+	*ret = k;
 	return 0;
+}
+
+int record_find(struct infer *i, const struct digest *key, char form, struct kept **ret)
+{
+	char name[2 + 2 * SHA256_BYTES + 1] = "m:";
+	struct doc doc = { 0 };
+	int r = 0;
+
+	format_hex(key->bytes, SHA256_BYTES, name + 2);
+	if (index_find_doc(i->opts.index, STR(INFER_REPO), str_from(name), &doc) < 0)
+		return -ENODATA;
+	*ret = shelf_find(&i->shelf, &doc.body, form);
+	if (!*ret)
+		r = open_record(i, &doc.body, ret);
+	if (r == 0)
+		index_touch_blob(i->opts.index, &doc.body, clock_wall_s(i->opts.clock));
+	doc_done(&doc);
+	return r;
 }
 
 static bool is_convertible(enum dialect d)
 {
-	return d != DIALECT_EMBEDDINGS && d != DIALECT_OTHER;
+	return d != DIALECT_EMBEDDINGS && d != DIALECT_AUDIO && d != DIALECT_OTHER;
 }
 
 /* Must the bytes change for this client? */
@@ -65,7 +84,7 @@ static bool must_convert(const struct record *r, const struct call_facts *facts)
 		return false;
 	if (facts->wants_stream != (r->form == FORM_STREAM))
 		return true;
-	return r->form == FORM_STREAM && !facts->wants_usage &&
+	return r->form == FORM_STREAM && r->has_usage && !facts->wants_usage &&
 	       (r->dialect == DIALECT_CHAT || r->dialect == DIALECT_COMPLETIONS);
 }
 
@@ -80,76 +99,128 @@ static int convert(const struct record *r, const struct call_facts *facts, struc
 	return stream_without_usage(body, out);
 }
 
-static int give_converted(const struct record *record, const struct call_facts *facts, struct blob *blob,
-			  size_t line, struct reply *r)
+/* The body in memory, in the wanted form. */
+static int make_body(const struct kept *k, const struct call_facts *facts, bool converts, struct bytes **ret)
 {
-	uint64_t size = blob_size(blob) - line;
-	SCOPED_FREE char *body = NULL;
+	size_t size = (size_t)(blob_size(k->blob) - k->line), len;
+	SCOPED_FREE char *body = xmalloc(size + 1);
 	SCOPED_BUF out;
-	int error;
+	char *data;
+	int r = blob_read(k->blob, k->line, body, size);
 
 	buf_init(&out, 2 * CONVERT_MAX);
-	if (size > CONVERT_MAX)
-		return -E2BIG;
-	body = xmalloc((size_t)size + 1);
-	error = blob_read(blob, line, body, (size_t)size);
-	if (error < 0)
-		return error;
-	error = convert(record, facts, (struct str){ body, (size_t)size }, &out);
-	if (error == 0)
-		reply_text(r, 200, NULL, buf_str(&out));
-	return error;
+	if (r == 0 && converts)
+		r = convert(&k->record, facts, (struct str){ body, size }, &out);
+	if (r < 0)
+		return r;
+	data = converts ? buf_take(&out, &len) : TAKE_PTR(body);
+	*ret = bytes_new_take(data, converts ? len : size);
+	return 0;
 }
 
-static void set_fields(struct infer *i, struct request *q, const struct record *record, bool is_stream,
-		       bool is_stale, struct reply *r)
+/* Brings the body into memory where it must change, or is short; it then lies on the shelf for the next who asks. */
+static int prepare(struct infer *i, struct kept *k, const struct call *c)
+{
+	bool converts = must_convert(&k->record, &c->facts);
+	uint64_t size = k->blob ? blob_size(k->blob) - k->line : 0;
+	int r;
+
+	if (k->body || (!converts && size > SHELVED_MAX))
+		return 0;
+	if (size > CONVERT_MAX)
+		return -E2BIG;
+	r = make_body(k, &c->facts, converts, &k->body);
+	if (r < 0)
+		return r;
+	k->blob = blob_unref(k->blob);
+	if (bytes_str(k->body).len <= SHELVED_MAX)
+		shelf_put(&i->shelf, k, wanted_form(c));
+	return 0;
+}
+
+void expose_fields(struct reply *r)
+{
+	(void)headers_set(
+		&r->headers, STR("Access-Control-Expose-Headers"),
+		STR("X-Request-Id,X-Original-Request-Id,X-Compute-Type,X-Compute-Time,X-Sha,X-Cache,"
+		    "X-Inference-Backend,X-HF-Warning,X-Error-Message,Cache-Status,Age,Retry-After,"
+		    "Content-Length"));
+}
+
+void set_cache_status(struct reply *r, const char *words, const struct call *c)
+{
+	char key[17] = "";
+
+	if (c && c->key_count)
+		format_hex(c->keys[0].bytes, 8, key);
+	headers_remove(&r->headers, STR("Cache-Status"));
+	if (key[0])
+		(void)headers_addf(&r->headers, "Cache-Status", "hfcache; %s; key=\"%s\"", words, key);
+	else
+		(void)headers_addf(&r->headers, "Cache-Status", "hfcache; %s", words);
+	r->cache_status = NULL;
+}
+
+static struct str type_of(const struct record *record, bool is_stream)
+{
+	if (is_stream && record->form != FORM_STREAM)
+		return STR("text/event-stream");
+	if (!is_stream && record->form == FORM_STREAM)
+		return STR("application/json");
+	return record->type ? str_from(record->type) : STR("application/octet-stream");
+}
+
+static void set_optional(struct reply *r, struct str name, const char *value)
+{
+	if (value)
+		(void)headers_set(&r->headers, name, str_from(value));
+}
+
+static void set_fields(struct infer *i, struct request *q, const struct call *c, const struct record *record,
+		       bool is_stream, bool is_stale, struct reply *r)
 {
 	int64_t age = clock_wall_s(i->opts.clock) - record->made_at;
-	char date[HTTP_DATE_MAX];
+	char date[HTTP_DATE_MAX], words[48] = "hit";
 
-	(void)headers_set(&r->headers, STR("Content-Type"),
-			  is_stream && record->form != FORM_STREAM    ? STR("text/event-stream")
-			  : !is_stream && record->form == FORM_STREAM ? STR("application/json")
-			  : record->type                              ? str_from(record->type)
-								      : STR("application/octet-stream"));
+	(void)headers_set(&r->headers, STR("Content-Type"), type_of(record, is_stream));
 	(void)headers_set(&r->headers, STR("Cache-Control"),
 			  is_stream ? STR("no-cache") : STR("private, no-cache"));
 	(void)headers_set(&r->headers, STR("X-Compute-Type"), STR("cache"));
 	(void)headers_set(&r->headers, STR("X-Cache"), is_stale ? STR("STALE") : STR("HIT"));
-	(void)headers_set(&r->headers, STR("X-Inference-Backend"),
-			  record->served_by ? str_from(record->served_by) : STR("upstream"));
+	set_optional(r, STR("X-Inference-Backend"), record->served_by ? record->served_by : "upstream");
 	if (is_stream)
 		(void)headers_set(&r->headers, STR("X-Accel-Buffering"), STR("no"));
-	if (record->compute_time)
-		(void)headers_set(&r->headers, STR("X-Compute-Time"), str_from(record->compute_time));
-	if (record->sha)
-		(void)headers_set(&r->headers, STR("X-Sha"), str_from(record->sha));
-	if (record->request_id)
-		(void)headers_set(&r->headers, STR("X-Original-Request-Id"), str_from(record->request_id));
+	set_optional(r, STR("X-Compute-Time"), record->compute_time);
+	set_optional(r, STR("X-Sha"), record->sha);
+	set_optional(r, STR("X-Original-Request-Id"), record->request_id);
 	if (is_stale) {
 		http_date_format(record->made_at, date);
 		(void)headers_addf(&r->headers, "X-HF-Warning", "hfcached; replayed answer from %s", date);
 	}
+	if (request_header(q, STR("Origin")).ptr)
+		expose_fields(r);
 	r->age_s = age > 0 ? age : 0;
-	r->cache_status = is_stale ? "hit; detail=replay" : "hit";
+	if (record->repeat == REPEAT_SEEDED && !is_stale)
+		(void)snprintf(words, sizeof(words), "hit; ttl=%lld", (long long)(SAMPLE_TTL_S - age));
+	set_cache_status(r, is_stale ? "hit; detail=replay" : words, c);
 	q->result = is_stale ? RESULT_STALE_HIT : RESULT_HIT;
 }
 
-int record_give(struct infer *i, struct request *q, const struct record *record, struct blob *take_blob,
-		size_t line, const struct call_facts *facts, bool is_stale, struct reply *r)
+int record_give(struct infer *i, struct request *q, const struct call *c, struct kept *kept, bool is_stale,
+		struct reply *r)
 {
-	bool is_stream = record->form == FORM_STREAM;
-	int error = 0;
+	const struct record *record = &kept->record;
+	bool is_stream = is_convertible(record->dialect) && record->form != FORM_RAW
+				 ? c->facts.wants_stream
+				 : record->form == FORM_STREAM;
+	int error = prepare(i, kept, c);
 
-	if (must_convert(record, facts)) {
-		error = give_converted(record, facts, take_blob, line, r);
-		is_stream = facts->wants_stream && is_convertible(record->dialect);
-		blob_unref(take_blob);
-	} else {
-		reply_blob(r, 200, take_blob, line, blob_size(take_blob) - line);
-	}
 	if (error < 0)
 		return error;
-	set_fields(i, q, record, is_stream, is_stale, r);
+	if (kept->body)
+		reply_bytes(r, 200, NULL, kept->body);
+	else
+		reply_blob(r, 200, blob_ref(kept->blob), kept->line, blob_size(kept->blob) - kept->line);
+	set_fields(i, q, c, record, is_stream, is_stale, r);
 	return 0;
 }

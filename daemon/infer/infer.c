@@ -12,6 +12,7 @@ struct infer *infer_new(const struct infer_opts *opts)
 
 	i->opts = *opts;
 	lock_init(&i->lock, LOCK_REQUEST);
+	shelf_init(&i->shelf);
 	return i;
 }
 
@@ -19,6 +20,7 @@ void infer_free(struct infer *i)
 {
 	if (!i)
 		return;
+	shelf_done(&i->shelf);
 	lock_done(&i->lock);
 	free(i);
 }

@@ -9,8 +9,10 @@
  * Threads   handlers run on server threads, again from the top after each wait (reply/request.h).
  */
 #pragma once
+#include "backend/backend.h"
 #include "cast/cast.h"
 #include "dialect/dialect.h"
+#include "relay/relay.h"
 #include "reply/errors.h"
 #include "reply/reply.h"
 
@@ -19,6 +21,9 @@ struct infer;
 struct infer_opts {
 	struct auth *auth;
 	struct casts *casts;
+	struct relays *relays;
+	struct backends *backends; /* NULL: there are none */
+	const char *spool_folder; /* for bodies that a backend needs in another form; borrowed for its life */
 	struct fetch *fetch;
 	struct store *store;
 	struct index *index;
@@ -36,6 +41,7 @@ struct infer_rules {
 	bool is_shared;          /* answers of public models are everybody's */
 	bool finish_alone;       /* a call that nobody waits for any more is finished and kept */
 	uint64_t answer_max;     /* bytes of one answer that may be kept */
+	uint64_t request_max;    /* bytes of a request's body; 0: any */
 	uint64_t wait_budget_ms; /* how long a model that is loading is waited for */
 };
 /* Must be called before the first request, and may be again at any time. */
@@ -45,5 +51,18 @@ void infer_set_rules(struct infer *i, const struct infer_rules *rules);
 bool infer_is_call(const struct request *q);
 /* All: 0 with a reply, or -EAGAIN parked. The request's body is whole. */
 int infer_call(struct infer *i, struct request *q, struct reply *r);
-/* GET /v1/models and /v1/models/{id}. */
-int infer_models(struct infer *i, struct request *q, struct reply *r);
+/* A body that is longer than what is looked into: it is handed on as it comes (BODY_STREAM). */
+bool infer_is_large(const struct request *q);
+int infer_large(struct infer *i, struct request *q, struct reply *r);
+/* Its Content-Length is over the configured maximum. */
+bool infer_refuses_length(struct infer *i, const struct request *q);
+/* What is read with GET: lists of models, how one is, /api/tasks; and all else that is said to the service's own host. The router
+ * asks when no row of its own fits, or the Host is the service's. */
+bool infer_is_page(const struct request *q);
+bool infer_is_service(const struct request *q);
+int infer_page(struct infer *i, struct request *q, struct reply *r);
+/*
+ * r says that the Hub was no help with /api/models/{model}. If the model is served here, and it was asked which providers it has,
+ * or just what it is, then this is the answer. true: r has been replaced.
+ */
+bool infer_mapping(struct infer *i, struct request *q, struct str model, struct reply *r);

@@ -14,17 +14,23 @@
 /* Of one event; a longer one is no answer to keep. */
 #define EVENT_MAX ((size_t)8 << 20)
 
-struct keeping *keeping_new(struct infer *i, const struct digest *key, enum dialect d, enum repeat repeat,
-			    struct str model)
+struct keeping *keeping_new(struct infer *i, const struct call *c, const char *served_by)
 {
 	struct keeping *k = xcalloc(1, sizeof(*k));
 
 	k->infer = i;
-	k->key = *key;
-	k->dialect = d;
-	k->repeat = repeat;
-	k->watch.dialect = d;
-	k->model = str_dup(model);
+	k->key = c->keys[0];
+	k->base = c->base;
+	k->dialect = c->path.dialect;
+	k->repeat = c->facts.repeat;
+	k->is_image = c->is_image;
+	k->is_shared = c->is_shared;
+	memcpy(k->accept, c->accept, sizeof(k->accept));
+	memcpy(k->partition, c->identity, SUBJECT_BYTES);
+	k->watch.dialect = k->dialect;
+	k->model = str_dup(c->model);
+	k->task = str_dup(c->task);
+	k->served_by = xstrdup(served_by);
 	buf_init(&k->rest, EVENT_MAX);
 	return k;
 }
@@ -37,6 +43,8 @@ void keeping_free(void *p)
 		return;
 	buf_done(&k->rest);
 	free(k->model);
+	free(k->task);
+	free(k->served_by);
 	free(k);
 }
 
@@ -68,6 +76,9 @@ static void watch(struct keeping *k, struct str piece)
 		k->watch.saw_error = true;
 		return;
 	}
+	/* events end with a line; a long one comes in many pieces, and is not read anew with each */
+	if (piece.len && !memchr(piece.ptr, '\n', piece.len) && !memchr(piece.ptr, '\r', piece.len))
+		return;
 	text = buf_str(&k->rest);
 	while (sse_next(&text, &scratch, &e) == 1)
 		stream_watch_event(&k->watch, &e);
@@ -94,8 +105,8 @@ static int on_end(void *ctx, struct buf *out)
 {
 	struct keeping *k = ctx;
 
-	if (k->is_stream && k->status == 200 && k->dialect != DIALECT_OTHER && k->watch.events &&
-	    !k->watch.saw_error && !stream_is_whole(&k->watch))
+	if (k->is_stream && k->status == 200 && k->dialect != DIALECT_OTHER && !k->watch.saw_error &&
+	    !stream_is_whole(&k->watch))
 		return -ECONNRESET;
 	return 0;
 }
@@ -131,7 +142,7 @@ static bool is_worth_keeping(const struct keeping *k, const struct cast_answer *
 		return stream_is_whole(&k->watch);
 	if (forbids_keeping(a->fields))
 		return false;
-	return !is_json(a->fields) || whole_is_answer(k->dialect, a->body);
+	return is_json(a->fields) ? whole_is_answer(k->dialect, a->body) : !whole_is_error(a->body);
 }
 
 static char *field_of(const struct headers *fields, struct str name)
@@ -141,17 +152,77 @@ static char *field_of(const struct headers *fields, struct str name)
 	return value.len ? str_dup(value) : NULL;
 }
 
-static void learn(struct keeping *k, const struct record *record, struct bytes *bytes)
+/* The task of what was kept, as far as it can be told: from the path, the Hub's information, or the answer itself. */
+static struct str task_of(const struct keeping *k, struct str body)
+{
+	if (k->task[0])
+		return str_from(k->task);
+	switch (k->dialect) {
+	case DIALECT_CHAT:
+	case DIALECT_RESPONSES:
+	case DIALECT_MESSAGES:
+		return STR("conversational");
+	case DIALECT_COMPLETIONS:
+	case DIALECT_GENERATE:
+		return STR("text-generation");
+	case DIALECT_EMBEDDINGS:
+		return STR("feature-extraction");
+	case DIALECT_AUDIO:
+		return STR("automatic-speech-recognition");
+	default:
+		break;
+	}
+	if (str_starts_with(body, STR("[[{\"label\"")))
+		return STR("text-classification");
+	if (str_starts_with(body, STR("[{\"generated_text\"")))
+		return STR("text-generation");
+	return STR("");
+}
+
+static void learn_doc(struct keeping *k, const struct digest *key, const struct doc *doc)
 {
 	SCOPED_BUF name;
 	char hex[2 * SHA256_BYTES + 1];
-	struct blob_meta meta;
-	struct doc doc = { .fetched_at = record->made_at, .content_type = record->type };
-	int r = store_put_bytes(k->infer->opts.store, bytes, &meta);
 
-	format_hex(k->key.bytes, SHA256_BYTES, hex);
+	format_hex(key->bytes, SHA256_BYTES, hex);
 	buf_init(&name, 128);
 	buf_appendf(&name, "m:%s", hex);
+	index_learn(k->infer->opts.index, &(struct fact){ .kind = FACT_DOC,
+							  .repo = STR(INFER_REPO),
+							  .path = buf_str(&name),
+							  .at = doc->fetched_at,
+							  .doc = doc });
+}
+
+/*
+ * Makers of images: who takes any type, and who wants just the one that came, ask for the same. So either finds what the other
+ * was given.
+ */
+static void learn_other_type(struct keeping *k, const struct record *record, const struct doc *doc)
+{
+	struct str type = str_from(record->type ? record->type : ""), rest;
+	struct digest other;
+
+	(void)str_cut(type, ';', &type, &rest);
+	type = str_trim(type);
+	if (!k->is_image || !type.len)
+		return;
+	if (!k->accept[0])
+		key_for_type(&k->base, type, &other);
+	else if (str_eq_nocase(type, str_from(k->accept)))
+		other = k->base;
+	else
+		return;
+	learn_doc(k, &other, doc);
+}
+
+static void learn(struct keeping *k, const struct record *record, struct bytes *bytes, struct str body)
+{
+	struct blob_meta meta;
+	struct doc doc = { .fetched_at = record->made_at, .content_type = record->type };
+	struct str own = { (const char *)k->partition, SUBJECT_BYTES };
+	int r = store_put_bytes(k->infer->opts.store, bytes, &meta);
+
 	if (r < 0) {
 		log_warning("infer", "an answer could not be kept", LOG_STR("model", str_from(k->model)),
 			    LOG_ERR("error", r), LOG_END);
@@ -159,11 +230,22 @@ static void learn(struct keeping *k, const struct record *record, struct bytes *
 	}
 	doc.body = meta.sha256;
 	doc.body_size = meta.size;
-	index_learn(k->infer->opts.index, &(struct fact){ .kind = FACT_DOC,
-							  .repo = STR(INFER_REPO),
-							  .path = buf_str(&name),
-							  .at = record->made_at,
-							  .doc = &doc });
+	learn_doc(k, &k->key, &doc);
+	learn_other_type(k, record, &doc);
+	known_put(k->infer, k->is_shared ? STR("") : own, str_from(k->model), task_of(k, body), &doc);
+}
+
+static void count_tokens(struct keeping *k, const struct cast_answer *a)
+{
+	struct usage u = k->watch.usage;
+	unsigned who = strcmp(k->served_by, "upstream") != 0;
+
+	if (!k->is_stream && is_json(a->fields))
+		k->watch.saw_usage = usage_read(a->body, &u);
+	if (u.tokens_in)
+		metrics_add(k->infer->opts.metrics, METRIC_INFER_TOKENS, who, 0, 0, u.tokens_in);
+	if (u.tokens_out)
+		metrics_add(k->infer->opts.metrics, METRIC_INFER_TOKENS, who, 1, 0, u.tokens_out);
 }
 
 void keeping_ended(void *ctx, const struct cast_answer *a)
@@ -183,17 +265,19 @@ void keeping_ended(void *ctx, const struct cast_answer *a)
 	buf_init(&text, RECORD_LINE_MAX + a->body.len);
 	if (!is_worth_keeping(k, a))
 		return;
+	count_tokens(k, a);
+	record.has_usage = k->watch.saw_usage;
 	record.type = field_of(a->fields, STR("Content-Type"));
 	record.sha = field_of(a->fields, STR("X-Sha"));
 	record.compute_time = field_of(a->fields, STR("X-Compute-Time"));
 	record.request_id = field_of(a->fields, STR("X-Request-Id"));
 	record.model = xstrdup(k->model);
-	record.served_by = xstrdup("upstream");
+	record.served_by = xstrdup(k->served_by);
 	record_write(&record, &text);
 	if (text.len < RECORD_LINE_MAX && buf_append_str(&text, a->body) == 0) {
 		data = buf_take(&text, &len);
 		bytes = bytes_new_take(data, len);
-		learn(k, &record, bytes);
+		learn(k, &record, bytes, a->body);
 	}
 	record_done(&record);
 }

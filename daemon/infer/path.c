@@ -7,6 +7,8 @@
  *   [the same]/models/{id}/v1/chat/completions, /v1/completions         chat of one model
  *   /v1/...                                                             the router's own
  *   [/api/inference-proxy]/{provider}/...                               a provider's own, by the end of its path
+ *
+ * To the service's own host (Host) every first segment is a provider, and what no rule fits is passed on as it is.
  */
 #include "infer/priv.h"
 
@@ -44,6 +46,28 @@ static bool is_provider(struct str s)
 		if (is(s, names[i]))
 			return true;
 	return false;
+}
+
+bool path_is_provider(struct str segment)
+{
+	return is_provider(segment);
+}
+
+struct str model_id(struct str model)
+{
+	struct str id, policy;
+
+	(void)str_cut(model, ':', &id, &policy);
+	return id;
+}
+
+bool infer_is_service(const struct request *q)
+{
+	struct str host = str_from(q->host ? q->host : ""), name, port;
+
+	(void)str_cut(host, ':', &name, &port);
+	return str_eq_nocase(name, STR("router.huggingface.co")) ||
+	       str_eq_nocase(name, STR("api-inference.huggingface.co"));
 }
 
 static bool is_id_part(struct str s)
@@ -101,6 +125,8 @@ static enum dialect dialect_of(const struct parts *p, unsigned from)
 		return DIALECT_RESPONSES;
 	if (ends_with(p, from, "messages", NULL))
 		return DIALECT_MESSAGES;
+	if (ends_with(p, from, "transcriptions", "audio") || ends_with(p, from, "translations", "audio"))
+		return DIALECT_AUDIO;
 	if (ends_with(p, from, "embeddings", NULL))
 		return DIALECT_EMBEDDINGS;
 	return DIALECT_OTHER;
@@ -197,7 +223,7 @@ static int read_parts(const struct request *q, const struct parts *p, struct inf
 		return read_hf(q, p, at + 1, ret) == 0 ? 0 : read_own(q, p, at + 1, p->part[at], ret);
 	if (at == 0 && (is(p->part[0], "models") || is(p->part[0], "pipeline")))
 		return read_hf(q, p, 0, ret);
-	if ((at == 2 || is_provider(p->part[at])) && p->count > at + 1)
+	if ((at == 2 || is_provider(p->part[at]) || infer_is_service(q)) && p->count > at + 1)
 		return read_own(q, p, at + 1, p->part[at], ret);
 	return -ENOENT;
 }
@@ -212,6 +238,10 @@ int path_read(const struct request *q, struct infer_path *ret)
 	buf_init(&ret->target, 16384);
 	if (r == 0)
 		r = read_parts(q, &p, ret);
+	if (r < 0 && infer_is_service(q)) {
+		buf_append_str(&ret->target, q->path);
+		r = 0;
+	}
 	if (q->query.len) {
 		buf_append_char(&ret->target, '?');
 		buf_append_str(&ret->target, q->query);

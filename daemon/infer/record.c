@@ -12,6 +12,11 @@ static const char *const repeats[] = {
 	[REPEAT_YES] = "yes", [REPEAT_SEEDED] = "seeded", [REPEAT_SAMPLE] = "sample"
 };
 
+const char *form_name(enum infer_form form)
+{
+	return forms[form];
+}
+
 void record_done(struct record *r)
 {
 	free(r->type);
@@ -35,6 +40,8 @@ void record_write(const struct record *r, struct buf *out)
 {
 	buf_appendf(out, "{\"answer\":1,\"form\":\"%s\",\"repeat\":\"%s\",\"made_at\":%lld", forms[r->form],
 		    repeats[r->repeat], (long long)r->made_at);
+	if (r->has_usage)
+		buf_append_str(out, STR(",\"usage\":true"));
 	put_text(out, "dialect", dialect_name(r->dialect));
 	put_text(out, "type", r->type);
 	put_text(out, "model", r->model);
@@ -102,6 +109,7 @@ ssize_t record_read(struct str text, struct record *ret)
 				.dialect = (enum dialect)dialect,
 				.repeat = (enum repeat)repeat,
 				.made_at = (int64_t)made_at,
+				.has_usage = json_is_true(json_get(line, "usage")),
 				.type = text_of(line, "type"),
 				.model = text_of(line, "model"),
 				.sha = text_of(line, "sha"),

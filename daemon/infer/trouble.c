@@ -50,6 +50,11 @@ static const struct {
 	  "the inference service broke the connection before its answer; try again" },
 	{ -EBUSY, 429, "rate_limited", "the inference service has asked for a pause; try again later" },
 	{ -E2BIG, 429, "overloaded", "too many inference calls are under way here; try again in a moment" },
+	{ -EINVAL, 422, "validation",
+	  "the request's body is none of this task; see the task's documentation" },
+	{ -ENOTSUP, 422, "validation",
+	  "no server that is configured for it here can do exactly what is asked: see its kind, and the "
+	  "parameters of the call" },
 	{ -EDESTADDRREQ, 404, "not_configured",
 	  "inference.url is not set: this server passes no inference calls on" },
 };
@@ -69,6 +74,17 @@ void trouble(struct reply *r, struct request *q, const struct infer_path *p, str
 					    : STR("the inference service gave a wrong answer; try again"));
 	trouble_text(r, p, i < count ? kinds[i].status : 502, i < count ? kinds[i].code : "bad_gateway",
 		     buf_str(&sentence));
+	if (error == -EBUSY) {
+		uint64_t s = (q->busy_ms + 999) / 1000;
+
+		(void)headers_addf(&r->headers, "Retry-After", "%llu", (unsigned long long)(s ? s : 1));
+		headers_remove(&r->headers, STR("X-Should-Retry"));
+	}
+	/* there is room again in a moment: not an error that repeats itself */
+	if (error == -E2BIG) {
+		(void)headers_set(&r->headers, STR("Retry-After"), STR("1"));
+		headers_remove(&r->headers, STR("X-Should-Retry"));
+	}
 	r->cache_status = i < count && kinds[i].status == 504 && error != -ETIMEDOUT
 				  ? "fwd=miss; detail=offline"
 				  : "fwd=miss";

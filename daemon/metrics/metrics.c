@@ -29,6 +29,9 @@ WORDS(side, "client", "upstream");
 WORDS(outcome, "stored", "failed", "corrupt", "abandoned");
 WORDS(found_by, "fill", "read", "scrub");
 WORDS(resource, "api", "resolvers", "pages", "viewer");
+WORDS(by, "upstream", "backend", "cache", "none");
+WORDS(dialect, "task", "generate", "chat", "completions", "responses", "messages", "embeddings", "audio", "other");
+WORDS(direction, "in", "out");
 WORDS(level, "error", "warning", "info", "debug");
 
 static_assert(COUNT(route_words) == ROUTE_COUNT, "routes and their words");
@@ -46,6 +49,11 @@ static const struct label_set set_outcome = { { LABEL("outcome", outcome) }, 1 }
 static const struct label_set set_found_by = { { LABEL("found_by", found_by) }, 1 };
 static const struct label_set set_code = { { LABEL("code", code) }, 1 };
 static const struct label_set set_resource = { { LABEL("resource", resource) }, 1 };
+static const struct label_set set_by_dialect_result = {
+	{ LABEL("by", by), LABEL("dialect", dialect), LABEL("result", result) }, 3
+};
+static const struct label_set set_by_result = { { LABEL("by", by), LABEL("result", result) }, 2 };
+static const struct label_set set_by_direction = { { LABEL("by", by), LABEL("direction", direction) }, 2 };
 static const struct label_set set_level = { { LABEL("level", level) }, 1 };
 
 const struct metric_row metric_rows[METRIC_COUNT] = {

@@ -42,7 +42,7 @@ struct request {
 	bool has_restarted;     /* what was known misled it once: it runs again from the top, once */
 	bool distrusts_entries; /* since then, and until upstream was asked anew */
 	bool has_valid_subject; /* false: the Authorization field was malformed */
-	bool is_not_for_pages;  /* the administrator's word opened: no page of another site may read the answer (N08) */
+	bool is_not_for_pages; /* the administrator's word opened: no page of another site may read the answer (N08) */
 
 	/* the body */
 	enum request_body body_kind; /* set from the route */
@@ -69,7 +69,9 @@ struct request {
 	enum metric_result result;
 	char *log_repo;     /* owned or NULL */
 	char *log_revision; /* owned or NULL */
-	uint64_t busy_ms;   /* with -EBUSY: when upstream may be asked again */
+	const char *log_dialect,
+		*log_by;  /* of an inference call: its kind, and who answered; static, or NULL */
+	uint64_t busy_ms; /* with -EBUSY: when upstream may be asked again */
 	bool used_upstream;
 	bool collapsed;
 };

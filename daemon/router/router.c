@@ -40,6 +40,8 @@ typedef int (*admin_handler)(struct admin *, struct request *, struct reply *);
 		return name(r->hub, q, route, reply);                                                        \
 	}
 INFER_ENTRY(infer_call)
+INFER_ENTRY(infer_large)
+INFER_ENTRY(infer_page)
 ADMIN_ENTRY(admin_index)
 ADMIN_ENTRY(admin_healthz)
 ADMIN_ENTRY(admin_readyz)
@@ -92,12 +94,17 @@ static const struct row rows[] = {
 #undef ROUTE
 	/* Inference calls are found by their method and first segments, before the table (infer_is_call). */
 	{ POST_ONLY, "{rest}", infer_call_entry, ROUTE_INFERENCE, BODY_WHOLE },
+	{ POST_ONLY, "{rest}", infer_large_entry, ROUTE_INFERENCE, BODY_STREAM },
+	{ ANY, "{rest}", infer_page_entry, ROUTE_INFERENCE, BODY_WHOLE },
 	/* The dataset viewer has a host and paths of its own, never taken for the Hub's (A10): found by the host alone. */
 	{ ANY, "{rest}", hub_viewer_entry, ROUTE_OTHER, BODY_STREAM },
 };
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 #define VIEWER_ROW (&rows[ROW_COUNT - 1])
-#define INFER_ROW (&rows[ROW_COUNT - 2])
+#define PAGE_ROW (&rows[ROW_COUNT - 2])
+#define LARGE_ROW (&rows[ROW_COUNT - 3])
+#define INFER_ROW (&rows[ROW_COUNT - 4])
+#define TABLE_ROWS (ROW_COUNT - 4)
 
 /* Everything a request needs from its path; lives for one call. */
 struct match {
@@ -159,6 +166,15 @@ static void match_done(struct match *m)
 	buf_done(&m->repo);
 }
 
+/* Our own pages: no other page may read them, whatever was answered (N08). */
+static bool is_own_path(struct str path)
+{
+	/* what pages upload goes to an address that they were given */
+	if (str_starts_with(path, STR("/-/upload/")))
+		return false;
+	return str_eq(path, STR("/")) || str_eq(path, STR("/-")) || str_starts_with(path, STR("/-/"));
+}
+
 /* Returns 0; -EINVAL a path that cannot be; -EOPNOTSUPP rows fit, but none with this method. */
 static int find_row(struct match *m, const struct request *q)
 {
@@ -172,15 +188,16 @@ static int find_row(struct match *m, const struct request *q)
 		m->row = VIEWER_ROW;
 		return 0;
 	}
-	if (infer_is_call(q)) {
-		m->row = INFER_ROW;
+	if (!is_own_path(q->path) && (infer_is_call(q) || infer_is_service(q))) {
+		m->row = !infer_is_call(q) ? PAGE_ROW : infer_is_large(q) ? LARGE_ROW : INFER_ROW;
 		return 0;
 	}
-	for (size_t i = 0; i < ROW_COUNT - 2; i++) {
+	for (size_t i = 0; i < TABLE_ROWS; i++) {
 		if (!pattern_matches(rows[i].pattern, &m->segments, &m->repo, &m->route))
 			continue;
 		if (row_takes(&rows[i], q)) {
-			m->row = &rows[i];
+			/* only what no row knows better */
+			m->row = rows[i].entry == hub_forward_entry && infer_is_page(q) ? PAGE_ROW : &rows[i];
 			return 0;
 		}
 		/* what this cache understands is read only; its writes have paths of their own */
@@ -193,15 +210,6 @@ static int find_row(struct match *m, const struct request *q)
 static bool has_body(const struct request *q)
 {
 	return q->body_bytes != 0;
-}
-
-/* Our own pages: no other page may read them, whatever was answered (N08). */
-static bool is_own_path(struct str path)
-{
-	/* what pages upload goes to an address that they were given */
-	if (str_starts_with(path, STR("/-/upload/")))
-		return false;
-	return str_eq(path, STR("/")) || str_eq(path, STR("/-")) || str_starts_with(path, STR("/-/"));
 }
 
 /* Our own prefix never reaches the Hub, and nothing hidden is a Hub path. */
@@ -265,6 +273,8 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this request takes no body");
 	} else if (m.row && m.row->body == BODY_SMALL && q->body_bytes > REQUEST_BODY_MAX) {
 		reply_refuse(reply, ENDPOINT_API, 413, "the body of this request may have 1 MiB at most");
+	} else if (m.row && m.row->route == ROUTE_INFERENCE && infer_refuses_length(r->infer, q)) {
+		reply_refuse(reply, ENDPOINT_API, 413, "the body is longer than inference.max-request");
 	} else {
 		q->row = m.row ? (unsigned)(m.row - rows) : 0;
 		q->route = m.row ? m.row->route : ROUTE_OTHER;
@@ -283,6 +293,7 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 static void read_parts(struct match *m, const struct request *q)
 {
 	m->row = &rows[q->row];
+	m->route = (struct hub_route){ 0 };
 	buf_init(&m->repo, 1024);
 	(void)segments_split(&m->segments, q->path);
 	(void)pattern_matches(m->row->pattern, &m->segments, &m->repo, &m->route);
@@ -298,18 +309,33 @@ static int settle(struct router *r, struct request *q, struct match *m)
 	return hub_settle_revision(r->hub, q, &m->route, !str_starts_with(pattern, STR("api/")));
 }
 
-int router_handle(struct router *r, struct request *q, struct reply *reply)
+static int run(struct router *r, struct request *q, struct reply *reply)
 {
 	struct match m;
 	int error;
 
-	if (is_options(q))
-		return preflight(r, q, reply);
 	read_parts(&m, q);
 	error = settle(r, q, &m);
 	if (error == 0)
 		error = m.row->entry(r, q, &m.route, reply);
+	if (error == 0 && m.row->entry == hub_repo_info_entry && reply->status >= 400 && !q->is_head &&
+	    str_eq(m.route.kind, STR("models")))
+		(void)infer_mapping(r->infer, q, m.route.id, reply);
+	if (error == 0 && q->route != ROUTE_ADMIN)
+		hub_veil_name(r->hub, &m.route, reply);
 	match_done(&m);
+	return error;
+}
+
+int router_handle(struct router *r, struct request *q, struct reply *reply)
+{
+	int error;
+
+	if (is_options(q))
+		return preflight(r, q, reply);
+	do
+		error = run(r, q, reply);
+	while (error == -ERESTART); /* what was known misled it; it is known better now (request.h) */
 	if (error == 0 && q->route != ROUTE_ADMIN)
 		reply_add_standard(reply, q);
 	return error;

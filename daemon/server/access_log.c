@@ -65,6 +65,10 @@ static void write_line(const struct exchange *x, uint64_t us)
 		fields[n++] = LOG_TEXT("repo", q->log_repo);
 	if (q->log_revision)
 		fields[n++] = LOG_TEXT("rev", q->log_revision);
+	if (q->log_dialect)
+		fields[n++] = LOG_TEXT("dialect", q->log_dialect);
+	if (q->log_by)
+		fields[n++] = LOG_TEXT("by", q->log_by);
 	fields[n++] = LOG_U64("status", (uint64_t)x->status);
 	fields[n++] = LOG_U64("bytes", x->sent);
 	fields[n++] = LOG_U64("ms", us / 1000);

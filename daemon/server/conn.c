@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -213,6 +214,27 @@ static void check_rate(struct conn *c, uint64_t now_mono_ms)
 	x->rate_acked = acked;
 }
 
+/*
+ * A client of an inference call that has left: nobody else would notice while its connection waits, and a text may be in the making
+ * for minutes for nobody. Who merely has no more to say does not close its side.
+ */
+static void check_left(struct conn *c)
+{
+	struct exchange *x = c->exchange;
+	char byte;
+	ssize_t n;
+
+	if (!x || c->is_closing || x->request.route != ROUTE_INFERENCE ||
+	    atomic_load(&x->park) == PARK_RUNNING)
+		return;
+	n = recvfrom(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	x->aborted = ABORTED_CLIENT;
+	conn_cut(c);
+	park_break(x);
+}
+
 void conn_tick(struct loop *l, uint64_t now_mono_ms)
 {
 	LIST_EACH(it, &l->heads) {
@@ -222,6 +244,8 @@ void conn_tick(struct loop *l, uint64_t now_mono_ms)
 			break; /* oldest first */
 		check_head(c, now_mono_ms);
 	}
-	LIST_EACH(it, &l->conns)
+	LIST_EACH(it, &l->conns) {
 		check_rate(LIST_ENTRY(it, struct conn, node), now_mono_ms);
+		check_left(LIST_ENTRY(it, struct conn, node));
+	}
 }

@@ -34,7 +34,8 @@ static ssize_t end_stream(struct exchange *x, uint64_t position, ssize_t r)
 {
 	if (r == 0 && (x->reply.head_length < 0 || position == (uint64_t)x->reply.head_length))
 		return MHD_CONTENT_READER_END_OF_STREAM;
-	x->aborted = ABORTED_UPSTREAM;
+	if (x->aborted == ABORTED_NOT)
+		x->aborted = ABORTED_UPSTREAM;
 	return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 

@@ -6,7 +6,8 @@
  * limit: bodies are received with MSG_TRUNC, which copies nothing.
  * Never     takes an answer for good that has another status than 200 or 206, no length, or fewer bytes than that.
  *
- * load [-m METHOD] [-c CONNECTIONS] [-n REQUESTS | -d SECONDS] [-r RANGE_BYTES -s FILE_BYTES] [-w] PORT TARGET
+ * load [-m METHOD] [-b JSON] [-c CONNECTIONS] [-n REQUESTS | -d SECONDS] [-r RANGE_BYTES -s FILE_BYTES] [-w] PORT TARGET
+ *   -b  the body of each request
  *   -w  afterwards the connections stay open until standard input ends ("waiting" is printed first)
  */
 #include <arpa/inet.h>
@@ -40,6 +41,7 @@ struct conn {
 struct load {
 	const char *method;
 	const char *target;
+	const char *body;
 	unsigned port;
 	unsigned conns;
 	uint64_t requests_max;
@@ -111,7 +113,11 @@ static void conn_send(struct load *l, struct conn *c)
 		len += snprintf(text + len, sizeof(text) - len, "Range: bytes=%" PRIu64 "-%" PRIu64 "\r\n",
 				at, at + l->range_bytes - 1);
 	}
-	len += snprintf(text + len, sizeof(text) - len, "User-Agent: load\r\nAccept: */*\r\n\r\n");
+	if (l->body)
+		len += snprintf(text + len, sizeof(text) - len,
+				"Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(l->body));
+	len += snprintf(text + len, sizeof(text) - len, "User-Agent: load\r\nAccept: */*\r\n\r\n%s",
+			l->body ? l->body : "");
 	if (send(c->fd, text, len, MSG_NOSIGNAL) != len)
 		conn_end(l, c, true);
 }
@@ -237,10 +243,13 @@ static void parse(struct load *l, int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "m:c:n:d:r:s:w")) >= 0)
+	while ((option = getopt(argc, argv, "m:b:c:n:d:r:s:w")) >= 0)
 		switch (option) {
 		case 'm':
 			l->method = optarg;
+			break;
+		case 'b':
+			l->body = optarg;
 			break;
 		case 'c':
 			l->conns = strtoul(optarg, NULL, 10);

@@ -141,7 +141,7 @@ static void one_token_in_any_form_is_one_subject(void **state)
 
 static void malformed_credentials_are_refused_not_anonymous(void **state)
 {
-	static const char *const bad[] = { "Bearer", "Bearer ",   "Bearer a b", "Digest x",
+	static const char *const bad[] = { "Basic",  "Basic ",    "Bearer a b", "Digest x",
 					   "hf_abc", "Basic !!!", "Basic Og==", "Bearer \x7f" };
 	struct subject s;
 	SCOPED_BUF longer;
@@ -153,6 +153,18 @@ static void malformed_credentials_are_refused_not_anonymous(void **state)
 	for (int i = 0; i < 5000; i++)
 		buf_append_char(&longer, 'a');
 	assert_int_equal(subject_of(*state, longer.bytes, &s), -EINVAL);
+}
+
+static void a_scheme_without_a_token_names_nobody(void **state)
+{
+	struct subject nobody, empty;
+
+	assert_int_equal(subject_of(*state, NULL, &nobody), 0);
+	assert_int_equal(subject_of(*state, "Bearer", &empty), 0);
+	assert_memory_equal(nobody.id, empty.id, SUBJECT_BYTES);
+	assert_null(empty.token);
+	assert_int_equal(subject_of(*state, "bearer  ", &empty), 0);
+	assert_null(empty.token);
 }
 
 static void nothing_is_allowed_before_upstream_said_so(void **state)
@@ -373,6 +385,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(one_token_in_any_form_is_one_subject),
 		TEST(malformed_credentials_are_refused_not_anonymous),
+		TEST(a_scheme_without_a_token_names_nobody),
 		TEST(nothing_is_allowed_before_upstream_said_so),
 		TEST(a_grant_is_for_one_subject_and_ends),
 		TEST(what_anonymous_may_read_everybody_may),

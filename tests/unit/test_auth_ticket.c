@@ -155,12 +155,43 @@ static void the_one_not_used_for_longest_goes_when_there_are_too_many(void **sta
 	auth_ticket_new(f->auth, &f->alice, REPO, STR("second"), second);
 	assert_int_equal(find(f, first, REPO, STR("first"), &f->alice), 0);
 	for (int i = 0; i < 65535; i++) {
+		struct subject s = { .id = { 7, (uint8_t)(i % 5) } };
+
 		(void)snprintf(what, sizeof(what), "%d", i);
-		auth_ticket_new(f->auth, &f->bob, REPO, str_from(what), ticket);
+		auth_ticket_new(f->auth, &s, REPO, str_from(what), ticket);
 	}
 	assert_int_equal(find(f, first, REPO, STR("first"), &f->alice), 0);
 	assert_int_equal(find(f, second, REPO, STR("second"), &f->alice), -ENODATA);
-	assert_int_equal(find(f, ticket, REPO, STR("65534"), &f->bob), 0);
+}
+
+static void who_wants_very_many_takes_none_from_others(void **state)
+{
+	struct fixture *f = *state;
+	char hers[TICKET_TEXT], first[TICKET_TEXT], ticket[TICKET_TEXT], what[32];
+
+	auth_ticket_new(f->auth, &f->alice, REPO, THING, hers);
+	auth_ticket_new(f->auth, &f->bob, REPO, STR("first"), first);
+	for (int i = 0; i < 70000; i++) {
+		(void)snprintf(what, sizeof(what), "%d", i);
+		auth_ticket_new(f->auth, &f->bob, REPO, str_from(what), ticket);
+	}
+	assert_int_equal(find(f, hers, REPO, THING, &f->alice), 0);
+	assert_int_equal(find(f, first, REPO, STR("first"), &f->bob), -ENODATA);
+	assert_int_equal(find(f, ticket, REPO, STR("69999"), &f->bob), 0);
+}
+
+static void comes_from_where_its_holder_comes_from(void **state)
+{
+	struct fixture *f = *state;
+	struct subject s = f->alice, got;
+	struct peer from = { .kind = PEER_UNIX, .uid = 7 };
+	char ticket[TICKET_TEXT];
+
+	s.peer = (struct peer){ .kind = PEER_UNIX, .uid = 1 };
+	auth_ticket_new(f->auth, &s, REPO, THING, ticket);
+	assert_int_equal(auth_ticket_find(f->auth, str_from(ticket), REPO, THING, &from, &got), 0);
+	assert_int_equal(got.peer.uid, 7);
+	subject_done(&got);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -172,6 +203,8 @@ int main(void)
 		TEST(ends_an_hour_after_its_last_use),
 		TEST(ends_after_a_day_however_it_is_used),
 		TEST(the_one_not_used_for_longest_goes_when_there_are_too_many),
+		TEST(who_wants_very_many_takes_none_from_others),
+		TEST(comes_from_where_its_holder_comes_from),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

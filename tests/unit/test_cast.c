@@ -467,6 +467,36 @@ static void a_filter_turns_head_and_pieces(void **state)
 	assert_int_equal(atomic_load(&x->ended), 1);
 }
 
+#define EVENT_BYTES ((size_t)9)
+
+static int half_is_all(void *ctx, struct str piece, struct buf *out)
+{
+	buf_append_str(out, piece);
+	return out->len >= EVENT_BYTES * (EVENTS / 2 + 1) ? 1 : 0;
+}
+
+/* Upstream stands at the gate all the while. */
+static void what_is_whole_is_over_whatever_the_connection_does(void **state)
+{
+	struct fixture *x = *state;
+	struct cast_query q = query_of(x, "/stream");
+	struct ear *e;
+	SCOPED_BUF out;
+
+	buf_init(&out, 1 << 20);
+	q.filter = (struct cast_filter){ .piece = half_is_all, .keeps_pieces = true };
+	e = join(x, "key", &q);
+	assert_int_equal(hear(e, &out), 0);
+	assert_int_equal(out.len, EVENT_BYTES * (EVENTS / 2 + 1));
+	assert_int_equal(atomic_load(&x->ended), 1);
+	assert_false(atomic_load(&x->is_open));
+	ear_free(e);
+	/* and the connection is let go */
+	for (unsigned i = 0; i < 5000 && !atomic_load(&x->freed); i++)
+		sleep_ms(1);
+	assert_int_equal(atomic_load(&x->freed), 1);
+}
+
 static int no_end(void *ctx, struct buf *out)
 {
 	return -EPROTO;
@@ -518,6 +548,7 @@ int main(void)
 		CASE(errors_are_answers_too),
 		CASE(the_body_goes_up),
 		CASE(a_filter_turns_head_and_pieces),
+		CASE(what_is_whole_is_over_whatever_the_connection_does),
 		CASE(a_filter_may_say_that_it_was_no_whole_answer),
 		CASE(stopping_ends_what_runs),
 	};

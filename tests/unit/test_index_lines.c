@@ -68,6 +68,10 @@ static void facts_survive_the_way_through_a_line(void **state)
 	expect_round_trip(&f);
 	f = (struct fact){ .kind = FACT_FORGET_ALL, .repo = REPO, .at = 6 };
 	expect_round_trip(&f);
+	f = (struct fact){ .kind = FACT_FORGET, .repo = REPO, .at = 6 };
+	expect_round_trip(&f);
+	f.revision = STR("a/b c");
+	expect_round_trip(&f);
 	for (enum access_level level = ACCESS_NONE; level <= ACCESS_FILES; level++) {
 		f = right_fact(FACT_PUBLIC, 0, level, 77);
 		expect_round_trip(&f);
@@ -80,8 +84,8 @@ static void facts_survive_the_way_through_a_line(void **state)
 
 static void kinds_that_are_not_journaled_make_no_line(void **state)
 {
-	static const enum fact_kind kinds[] = { FACT_GRANT, FACT_BLOB,   FACT_BLOB_GONE,
-						FACT_USE,   FACT_FORGET, FACT_FORGET_GRANTS };
+	static const enum fact_kind kinds[] = { FACT_GRANT, FACT_BLOB, FACT_BLOB_GONE, FACT_USE,
+						FACT_FORGET_GRANTS };
 	SCOPED_BUF line;
 
 	buf_init(&line, 1000);

@@ -94,19 +94,44 @@ static void forgets_the_grants_of_a_repo_and_learns_new_ones(void **state)
 
 /* --- forgetting after a write --- */
 
-static void look_at_forgotten(struct fixture *f)
+static void expect_name(struct fixture *f, const char *revision, const char *commit_text, int64_t seen_at)
 {
-	char commit[COMMIT_TEXT];
-	struct content_id got;
+	char got[COMMIT_TEXT];
+	int64_t at;
+
+	assert_int_equal(index_find_name(f->index, REPO, str_from(revision), got, &at), 0);
+	assert_string_equal(got, commit_text);
+	assert_int_equal(at, seen_at);
+}
+
+static void expect_doc(struct fixture *f, const char *key, int64_t seen_at)
+{
 	struct doc d;
 
-	assert_int_equal(index_find_name(f->index, REPO, STR("main"), commit, NULL), -ENODATA);
-	assert_int_equal(index_find_name(f->index, REPO, STR("dev"), commit, NULL), 0); /* learned after it */
-	assert_int_equal(index_find_doc(f->index, REPO, STR("m:info"), &d), -ENODATA);
-	assert_int_equal(index_find_doc(f->index, REPO, STR("c:tree"), &d), 0);
+	assert_int_equal(index_find_doc(f->index, REPO, str_from(key), &d), 0);
+	assert_int_equal(d.fetched_at, seen_at);
 	doc_done(&d);
-	assert_int_equal(find_entry(f, C1, "absent", &got), -ENODATA);
-	assert_int_equal(find_entry(f, C1, "absent later", &got), -ENOENT);
+}
+
+static void expect_no_doc(struct fixture *f, const char *key)
+{
+	struct doc d;
+
+	assert_int_equal(index_find_doc(f->index, REPO, str_from(key), &d), -ENODATA);
+}
+
+static void look_at_forgotten(struct fixture *f)
+{
+	struct content_id got;
+
+	expect_name(f, "main", C1, -100);
+	expect_name(f, "dev", C2, 300); /* learned after it */
+	expect_name(f, "same", C1, 300);
+	expect_doc(f, "m:info", -200);
+	expect_doc(f, "m:refs", 200);
+	expect_doc(f, "c:tree", 200);
+	/* what a commit is does not change */
+	assert_int_equal(find_entry(f, C1, "absent", &got), -ENOENT);
 	assert_int_equal(find_entry(f, C1, "held", &got), 0);
 }
 
@@ -116,18 +141,22 @@ static void learn_before_forget(struct fixture *f)
 
 	learn(f, name_fact("main", C1, 100));
 	learn(f, name_fact("dev", C1, 100));
+	learn(f, name_fact("same", C1, 100));
 	learn_doc(f, "m:info", &doc);
+	learn_doc(f, "m:refs", &doc);
 	learn_doc(f, "c:tree", &doc);
 	learn(f, commit_fact(FACT_ABSENT, C1, "absent"));
-	learn(f, commit_fact(FACT_ABSENT, C1, "absent later"));
 	learn(f, entry_fact(C1, "held", git_content(1, 1)));
 }
 
 static void learn_forget(struct fixture *f)
 {
+	struct doc doc = make_doc(8, 200);
+
 	learn(f, (struct fact){ .kind = FACT_FORGET, .repo = REPO });
 	learn(f, name_fact("dev", C2, 300));
-	learn(f, commit_fact(FACT_ABSENT, C1, "absent later"));
+	learn(f, name_fact("same", C1, 300));
+	learn_doc(f, "m:refs", &doc);
 }
 
 static void forgets_what_is_queued_before_it_only(void **state)
@@ -157,14 +186,143 @@ static void forgets_what_is_on_disk_only(void **state)
 static void forgets_nothing_of_other_repos(void **state)
 {
 	struct fixture *f = *state;
-	char commit_text[COMMIT_TEXT];
 
 	learn_before_forget(f);
 	learn(f, (struct fact){ .kind = FACT_FORGET, .repo = STR("models/acme/pub2") });
-	assert_int_equal(index_find_name(f->index, REPO, STR("main"), commit_text, NULL), 0);
+	expect_name(f, "main", C1, 100);
 	commit(f);
 	reopen(f);
-	assert_int_equal(index_find_name(f->index, REPO, STR("main"), commit_text, NULL), 0);
+	expect_name(f, "main", C1, 100);
+}
+
+static void doubts_once_however_many_writes_there_are(void **state)
+{
+	struct fixture *f = *state;
+
+	learn_before_forget(f);
+	for (int i = 0; i < 4; i++) {
+		learn(f, (struct fact){ .kind = FACT_FORGET, .repo = REPO });
+		if (i & 1)
+			commit(f);
+		expect_name(f, "main", C1, -100);
+		expect_doc(f, "m:info", -200);
+	}
+	reopen(f);
+	expect_name(f, "main", C1, -100);
+	expect_doc(f, "m:info", -200);
+}
+
+/* Else a rebuild would find the name only above the line that puts it in doubt. */
+static void what_is_said_again_after_a_write_is_journaled_again(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int is_in_memory = 0; is_in_memory < 2; is_in_memory++) {
+		struct index_batch *b;
+
+		learn(f, name_fact("main", C1, 100));
+		commit(f);
+		learn(f, name_fact("main", C1, 101));
+		b = index_take_batch(f->index, EVERYTHING);
+		assert_true(index_batch_is_refresh(b, 0));
+		assert_int_equal(index_apply(f->index, b), 0);
+		if (!is_in_memory)
+			reopen(f);
+		learn(f, (struct fact){ .kind = FACT_FORGET, .repo = REPO });
+		learn(f, name_fact("main", C1, 102));
+		b = index_take_batch(f->index, EVERYTHING);
+		assert_int_equal(index_batch_count(b), 2);
+		assert_false(index_batch_is_refresh(b, 0));
+		assert_false(index_batch_is_refresh(b, 1));
+		assert_int_equal(index_apply(f->index, b), 0);
+		learn(f, name_fact("main", C1, 103));
+		b = index_take_batch(f->index, EVERYTHING);
+		assert_true(index_batch_is_refresh(b, 0));
+		assert_int_equal(index_apply(f->index, b), 0);
+		expect_name(f, "main", C1, 103);
+	}
+}
+
+static void look_at_deleted(struct fixture *f)
+{
+	char commit_text[COMMIT_TEXT];
+
+	assert_int_equal(index_find_name(f->index, REPO, STR("a/b"), commit_text, NULL), -ENODATA);
+	expect_name(f, "a", C1, -100);
+	expect_name(f, "b", C1, -100);
+	expect_no_doc(f, "m:revision/a/b/");
+	expect_no_doc(f, "m:commits/a/b/?p=2");
+	expect_doc(f, "m:revision/a/", -200);
+	expect_doc(f, "m:revision/a/bc/", -200);
+	expect_doc(f, "m:refs//", -200);
+	expect_doc(f, "c:tree/a/b/", 200);
+}
+
+static void learn_before_deletion(struct fixture *f)
+{
+	static const char *const keys[] = {
+		"m:revision/a/b/",  "m:commits/a/b/?p=2", "m:revision/a/",
+		"m:revision/a/bc/", "m:refs//",           "c:tree/a/b/",
+	};
+	struct doc doc = make_doc(8, 200);
+
+	learn(f, name_fact("a/b", C1, 100));
+	learn(f, name_fact("a", C1, 100));
+	learn(f, name_fact("b", C1, 100));
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		learn_doc(f, keys[i], &doc);
+}
+
+static void a_deleted_name_is_gone_at_once(void **state)
+{
+	for (int phase = 0; phase < 3; phase++) {
+		struct fixture *f = *state;
+
+		learn_before_deletion(f);
+		if (phase > 0)
+			commit(f);
+		if (phase > 1)
+			reopen(f);
+		learn(f, (struct fact){ .kind = FACT_FORGET, .repo = REPO, .revision = STR("a/b") });
+		if (phase < 2) {
+			look_at_deleted(f);
+			commit(f);
+			look_at_deleted(f);
+			reopen(f);
+		} else {
+			/* documents on disk count for nothing until it is written: which name they are about is not looked at */
+			expect_no_doc(f, "m:revision/a/b/");
+			expect_name(f, "a", C1, -100);
+			commit(f);
+		}
+		look_at_deleted(f);
+		learn(f, name_fact("a/b", C2, 300));
+		expect_name(f, "a/b", C2, 300);
+		commit(f);
+		reopen(f);
+		expect_name(f, "a/b", C2, 300);
+	}
+}
+
+static void a_rebuild_doubts_what_stands_before_the_line(void **state)
+{
+	struct fixture *f = *state;
+	struct fact facts[] = {
+		name_fact("main", C1, 100),
+		name_fact("gone", C1, 100),
+		name_fact("dev", C1, 100),
+		{ .kind = FACT_FORGET, .repo = REPO, .revision = STR("gone"), .at = 200 },
+		name_fact("dev", C2, 200),
+	};
+	char commit_text[COMMIT_TEXT];
+
+	assert_int_equal(index_rebuild_begin(f->index), 0);
+	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
+		assert_int_equal(index_rebuild_add(f->index, &facts[i]), 0);
+	assert_int_equal(index_rebuild_end(f->index), 0);
+	expect_name(f, "main", C1, -100);
+	expect_name(f, "dev", C2, 200);
+	assert_int_equal(index_find_name(f->index, REPO, STR("gone"), commit_text, NULL), -ENODATA);
 }
 
 int main(void)
@@ -178,6 +336,10 @@ int main(void)
 		TEST(forgets_what_is_on_disk_and_in_memory),
 		TEST(forgets_what_is_on_disk_only),
 		TEST(forgets_nothing_of_other_repos),
+		TEST(doubts_once_however_many_writes_there_are),
+		TEST(what_is_said_again_after_a_write_is_journaled_again),
+		TEST(a_deleted_name_is_gone_at_once),
+		TEST(a_rebuild_doubts_what_stands_before_the_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

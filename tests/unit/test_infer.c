@@ -184,9 +184,11 @@ static void decides_by_the_table(void **state)
 	expect(INFER_REPLAY, REPEAT_SAMPLE, "sample", false, INFER_GIVE_STALE);
 	expect(INFER_REPLAY, REPEAT_YES, "old", false, INFER_GIVE_STALE);
 	expect(INFER_REPLAY, REPEAT_YES, "-", false, INFER_ASK);
-	expect(INFER_OFFLINE, REPEAT_YES, "yes", false, INFER_GIVE);
-	expect(INFER_OFFLINE, REPEAT_SAMPLE, "sample", false, INFER_GIVE_STALE);
-	expect(INFER_OFFLINE, REPEAT_YES, "-", false, INFER_REFUSE);
+	expect(INFER_OFFLINE, REPEAT_YES, "yes", true, INFER_GIVE);
+	expect(INFER_OFFLINE, REPEAT_SAMPLE, "sample", true, INFER_GIVE_STALE);
+	expect(INFER_OFFLINE, REPEAT_YES, "-", true, INFER_REFUSE);
+	/* a backend is there */
+	expect(INFER_OFFLINE, REPEAT_YES, "-", false, INFER_ASK);
 	expect(INFER_OFF, REPEAT_YES, "yes", false, INFER_ASK);
 	expect(INFER_OFF, REPEAT_YES, "yes", true, INFER_REFUSE);
 }
@@ -220,6 +222,79 @@ static void the_request_has_the_last_word(void **state)
 	assert_true(infer_may_share(&f));
 	c.no_store = true;
 	assert_false(infer_may_keep(&f) || infer_may_share(&f));
+}
+
+static void answers_get_old(void **state)
+{
+	struct infer_control c = { .max_age_s = -1, .min_fresh_s = -1, .max_stale_s = -1 };
+	struct infer_facts f = { .mode = INFER_DETERMINISTIC, .control = &c, .is_held = true };
+
+	f.age_s = SAMPLE_TTL_S + 5;
+	assert_int_equal(infer_decide(&f), INFER_GIVE);
+	f.is_seeded = true;
+	assert_int_equal(infer_decide(&f), INFER_ASK);
+	c.max_stale_s = 4;
+	assert_int_equal(infer_decide(&f), INFER_ASK);
+	c.max_stale_s = 5;
+	assert_int_equal(infer_decide(&f), INFER_GIVE_STALE);
+	c.max_stale_s = -1;
+	f.upstream_is_down = true;
+	assert_int_equal(infer_decide(&f), INFER_GIVE_STALE);
+	f = (struct infer_facts){ .mode = INFER_DETERMINISTIC, .control = &c, .is_held = true, .age_s = 90 };
+	c.max_age_s = 100;
+	c.min_fresh_s = 10;
+	assert_int_equal(infer_decide(&f), INFER_GIVE);
+	c.min_fresh_s = 11;
+	assert_int_equal(infer_decide(&f), INFER_ASK);
+}
+
+static void what_is_protected_is_not_given_without_proof(void **state)
+{
+	struct infer_control c = { .max_age_s = -1, .min_fresh_s = -1, .max_stale_s = INT64_MAX };
+	struct infer_facts f = { .mode = INFER_REPLAY, .control = &c, .is_held = true, .is_closed = true };
+
+	assert_int_equal(infer_decide(&f), INFER_ASK);
+	f.upstream_is_down = true;
+	assert_int_equal(infer_decide(&f), INFER_REFUSE);
+	f.is_closed = false;
+	f.lacks_usage = true;
+	assert_int_equal(infer_decide(&f), INFER_GIVE);
+	f.upstream_is_down = false;
+	assert_int_equal(infer_decide(&f), INFER_ASK);
+}
+
+static void what_is_read_is_told_by_host_and_path(void **state)
+{
+	static const struct {
+		const char *host, *target;
+		bool is_page, is_call;
+	} cases[] = {
+		{ "cache:8090", "/v1/models", true, true },
+		{ "cache:8090", "/v1/models/a/b", true, true },
+		{ "cache:8090", "/api/tasks", true, false },
+		{ "cache:8090", "/hf-inference/models/a/b/info", true, true },
+		{ "cache:8090", "/models/gpt2/health", true, true },
+		{ "cache:8090", "/status/a/b", true, false },
+		{ "cache:8090", "/fal-ai/x/requests/1/status", true, true },
+		{ "cache:8090", "/openai/whisper/tree/main", false, true },
+		{ "cache:8090", "/models", false, false },
+		{ "cache:8090", "/a/b", false, false },
+		{ "router.huggingface.co", "/a/b", true, true },
+		{ "API-inference.huggingface.co:443", "/anything%20else", true, true },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct request get = request_of("GET", cases[i].target),
+			       post = request_of("POST", cases[i].target);
+
+		get.host = xstrdup(cases[i].host);
+		post.host = xstrdup(cases[i].host);
+		if (infer_is_page(&get) != cases[i].is_page || infer_is_call(&post) != cases[i].is_call ||
+		    infer_is_call(&get))
+			fail_msg("%s%s", cases[i].host, cases[i].target);
+		request_done(&get);
+		request_done(&post);
+	}
 }
 
 static void a_record_is_read_as_it_was_written(void **state)
@@ -285,6 +360,9 @@ int main(void)
 		cmocka_unit_test(reads_what_a_request_says_about_caching),
 		cmocka_unit_test(decides_by_the_table),
 		cmocka_unit_test(the_request_has_the_last_word),
+		cmocka_unit_test(answers_get_old),
+		cmocka_unit_test(what_is_protected_is_not_given_without_proof),
+		cmocka_unit_test(what_is_read_is_told_by_host_and_path),
 		cmocka_unit_test(a_record_is_read_as_it_was_written),
 		cmocka_unit_test(other_bytes_are_no_record),
 	};

@@ -36,7 +36,7 @@ struct upstream {
 	void *ctx;
 	pthread_t thread;
 	atomic_bool is_stopping;
-	atomic_uint requests, connections;
+	atomic_uint requests, connections, accepted;
 	struct list open; /* of connections; the accepting thread's */
 };
 
@@ -100,7 +100,7 @@ static void *run_connection(void *p)
 {
 	struct connection *connection = p;
 	struct upstream *u = connection->up;
-	bool is_open = true;
+	bool is_open = true, is_first = true;
 
 	while (is_open && !atomic_load(&u->is_stopping)) {
 		struct upstream_call *c = xcalloc(1, sizeof(*c));
@@ -110,6 +110,9 @@ static void *run_connection(void *p)
 		is_open = read_head(c);
 		if (is_open) {
 			take_request_line(c);
+			if (is_first)
+				atomic_fetch_add(&u->connections, 1);
+			is_first = false;
 			atomic_fetch_add(&u->requests, 1);
 			u->answer(u->ctx, c);
 			is_open = !c->close;
@@ -135,7 +138,7 @@ static void *run_accept(void *p)
 		c->up = u;
 		c->fd = accept4(u->fd, NULL, NULL, SOCK_CLOEXEC);
 		assert(c->fd >= 0);
-		atomic_fetch_add(&u->connections, 1);
+		atomic_fetch_add(&u->accepted, 1);
 		list_add_tail(&u->open, &c->node);
 		assert(pthread_create(&c->thread, NULL, run_connection, c) == 0);
 	}
@@ -197,6 +200,11 @@ unsigned upstream_requests(struct upstream *u)
 unsigned upstream_connections(struct upstream *u)
 {
 	return atomic_load(&u->connections);
+}
+
+unsigned upstream_accepted(struct upstream *u)
+{
+	return atomic_load(&u->accepted);
 }
 
 /* --- what a script says --------------------------------------------------------------------------------- */

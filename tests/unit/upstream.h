@@ -29,7 +29,9 @@ void upstream_free(struct upstream *u);
 const char *upstream_url(const struct upstream *u);
 unsigned upstream_port(const struct upstream *u);
 unsigned upstream_requests(struct upstream *u);
+/* On which a request came; and all, also those on which none did. */
 unsigned upstream_connections(struct upstream *u);
+unsigned upstream_accepted(struct upstream *u);
 
 /* Returns false when the client has gone. */
 bool upstream_say(struct upstream_call *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
