@@ -5,7 +5,7 @@ import re
 from tree import PROGRAM, files, lines, rule
 
 # Includes point to the right only, over any distance; rooms of one step do not see each other.
-STEPS = [["main"], ["server"], ["router"], ["hub", "infer", "admin"], ["reply"], ["auth", "ask", "flight", "relay", "cast", "keeper"],
+STEPS = [["main"], ["server"], ["router"], ["hub", "infer", "admin"], ["reply"], ["auth", "ask", "flight", "relay", "cast", "backend", "keeper"],
          ["fetch", "store", "index"], ["policy", "metrics", "dialect"], ["common"]]
 STEP = {room: step for step, rooms in enumerate(STEPS) for room in rooms}
 # The configuration is seen by main alone; it names some decisions of policy.

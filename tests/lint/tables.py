@@ -18,7 +18,7 @@ def rows(path, macro):
 
 def options():
     """[section, key, field, type, (default,) reload, help]: an empty default leaves nothing."""
-    return [(r[0], r[1], r[2], r[3], r[-2], r[-1]) for r in rows("config/options.def", "OPTION")]
+    return [(r[0], r[1], r[2], r[3], r[-2], r[-1]) for macro in ("OPTION", "NAMED") for r in rows("config/options.def", macro)]
 
 
 def metrics():
