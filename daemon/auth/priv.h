@@ -31,6 +31,7 @@ struct metas {
 struct tickets {
 	struct lock lock;
 	struct map *by_text, *by_thing; /* guarded by lock; the first owns */
+	struct map *holders;            /* guarded by lock; id of a subject -> struct holder */
 	struct list by_use;             /* guarded by lock; the one not used for longest first */
 };
 

@@ -155,6 +155,11 @@ int auth_subject(struct auth *a, const struct headers *request, struct str clien
 
 	str_cut(value, ' ', &scheme, &credentials);
 	credentials = str_trim(credentials);
+	/* some clients without a token send the scheme alone: that names nobody, and nothing is lent to it either */
+	if (credentials.len == 0 && str_eq_nocase(scheme, STR("Bearer"))) {
+		*ret_subject = s;
+		return 0;
+	}
 	if (!token_is_sound(credentials))
 		return -EINVAL;
 	if (str_eq_nocase(scheme, STR("Bearer"))) {

@@ -8,7 +8,8 @@
  * Owns      the tickets, each with a reference of its subject's token.
  * Never     writes one anywhere; says yes for another repo or another thing than it was made for.
  * Threads   any.
- * Promises  (1) at most TICKETS_MAX; the one that was not used for longest goes first.
+ * Promises  (1) at most TICKETS_MAX, and SHARE_MAX of one subject: whoever wants more loses the one of his own that was not used
+ *               for longest, and takes none from others. Only of very many subjects together the oldest of all goes.
  *           (2) none is found TICKET_IDLE_MS after it was last used, or TICKET_LIFE_MS after it was made. A large file on a slow
  *               line takes longer than the first; the second ends what somebody copied out of a log of a proxy.
  */
@@ -19,14 +20,24 @@
 #include "common/clock.h"
 
 #define TICKETS_MAX 65536
+#define SHARE_MAX (TICKETS_MAX / 4)
 #define TICKET_IDLE_MS (60 * 60 * 1000)
 #define TICKET_LIFE_MS (24 * 60 * 60 * 1000)
 /* Given out again only while it has at least this long to live. */
 #define TICKET_REST_MS (12 * 60 * 60 * 1000)
 #define TICKET_BYTES ((TICKET_TEXT - 1) / 2)
 
+/* Who has tickets. */
+struct holder {
+	struct list by_use; /* the one not used for longest first */
+	size_t count;
+	uint8_t id[SUBJECT_BYTES];
+};
+
 struct ticket {
 	struct list node; /* in tickets.by_use */
+	struct list own;  /* in its holder's */
+	struct holder *holder;
 	char text[TICKET_TEXT];
 	struct subject subject; /* owned */
 	uint64_t made_mono_ms, used_mono_ms;
@@ -39,6 +50,7 @@ static void ticket_free(void *p)
 	struct ticket *t = p;
 
 	list_remove(&t->node);
+	list_remove(&t->own);
 	subject_done(&t->subject);
 	free(t);
 }
@@ -48,6 +60,7 @@ void tickets_init(struct tickets *s)
 	lock_init(&s->lock, LOCK_AUTH);
 	s->by_text = map_new();
 	s->by_thing = map_new();
+	s->holders = map_new();
 	list_init(&s->by_use);
 }
 
@@ -55,14 +68,20 @@ void tickets_done(struct tickets *s)
 {
 	map_free(s->by_thing, NULL);
 	map_free(s->by_text, ticket_free);
+	map_free(s->holders, free);
 	lock_done(&s->lock);
+}
+
+/* All who are lent to have one id between them. */
+static const uint8_t *owner_of(const struct subject *subject)
+{
+	return subject->borrows == BORROWS_BY_KEY ? subject->key_id : subject->id;
 }
 
 static struct str thing_of(const struct subject *subject, struct str repo, struct str what, struct buf *out)
 {
 	buf_init(out, 16384);
-	/* all who are lent to have one id between them */
-	buf_append(out, subject->borrows == BORROWS_BY_KEY ? subject->key_id : subject->id, SUBJECT_BYTES);
+	buf_append(out, owner_of(subject), SUBJECT_BYTES);
 	buf_append_str(out, repo);
 	buf_append_char(out, 0);
 	buf_append_str(out, what);
@@ -95,15 +114,36 @@ static bool still_borrows(struct auth *a, const struct subject *s)
 	return is_known;
 }
 
+static struct str id_str(const uint8_t id[SUBJECT_BYTES])
+{
+	return (struct str){ (const char *)id, SUBJECT_BYTES };
+}
+
+static struct holder *holder_locked(struct tickets *s, const struct subject *subject)
+{
+	struct holder *holder = map_get(s->holders, id_str(owner_of(subject)));
+
+	if (holder)
+		return holder;
+	holder = xcalloc(1, sizeof(*holder));
+	list_init(&holder->by_use);
+	memcpy(holder->id, owner_of(subject), SUBJECT_BYTES);
+	(void)map_put(s->holders, id_str(holder->id), holder);
+	return holder;
+}
+
 static void drop_locked(struct tickets *s, struct ticket *t)
 {
 	struct str thing = { t->thing, t->thing_len };
+	struct holder *holder = t->holder;
 
 	/* a younger one for the same thing may have taken its place */
 	if (map_get(s->by_thing, thing) == t)
 		(void)map_take(s->by_thing, thing);
 	(void)map_take(s->by_text, str_from(t->text));
 	ticket_free(t);
+	if (--holder->count == 0)
+		free(map_take(s->holders, id_str(holder->id)));
 }
 
 static bool is_over(const struct ticket *t, uint64_t now)
@@ -123,11 +163,21 @@ static void make_room_locked(struct tickets *s, uint64_t now)
 	}
 }
 
+static void make_own_room_locked(struct tickets *s, const struct subject *subject)
+{
+	const struct holder *holder = map_get(s->holders, id_str(owner_of(subject)));
+
+	if (holder && holder->count >= SHARE_MAX)
+		drop_locked(s, LIST_ENTRY(holder->by_use.next, struct ticket, own));
+}
+
 static void use_locked(struct tickets *s, struct ticket *t, uint64_t now)
 {
 	t->used_mono_ms = now;
 	list_remove(&t->node);
 	list_add_tail(&s->by_use, &t->node);
+	list_remove(&t->own);
+	list_add_tail(&t->holder->by_use, &t->own);
 }
 
 static struct ticket *ticket_new(const struct subject *subject, struct str thing, uint64_t now)
@@ -136,6 +186,7 @@ static struct ticket *ticket_new(const struct subject *subject, struct str thing
 	uint8_t bytes[TICKET_BYTES];
 
 	list_init(&t->node);
+	list_init(&t->own);
 	random_bytes(bytes, sizeof(bytes));
 	format_hex(bytes, sizeof(bytes), t->text);
 	t->subject = subject_copy(subject);
@@ -157,7 +208,10 @@ void auth_ticket_new(struct auth *a, const struct subject *s, struct str repo, s
 	t = map_get(a->tickets.by_thing, thing);
 	if (!t || is_over(t, now) || now > t->made_mono_ms + TICKET_LIFE_MS - TICKET_REST_MS) {
 		make_room_locked(&a->tickets, now);
+		make_own_room_locked(&a->tickets, s);
 		t = ticket_new(s, thing, now);
+		t->holder = holder_locked(&a->tickets, s);
+		t->holder->count++;
 		(void)map_put(a->tickets.by_thing, thing, t);
 		(void)map_put(a->tickets.by_text, str_from(t->text), t);
 	}

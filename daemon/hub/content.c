@@ -16,8 +16,7 @@ bool hub_is_contradicted(struct hub *h, const struct content_id *content)
 {
 	struct digest ignored;
 
-	return !content_id_is_sound(content) ||
-	       index_find_blob(h->opts.index, content, &ignored) == -EBADMSG;
+	return !content_id_is_sound(content) || index_find_blob(h->opts.index, content, &ignored) == -EBADMSG;
 }
 
 static bool is_not_modified(const struct request *q, const struct hub_file *file)
@@ -157,7 +156,7 @@ static int answer_stored(struct hub *h, struct request *q, const struct hub_file
 		q->result = RESULT_REVALIDATED;
 	r->cache_status = q->used_upstream ? "hit; fwd=stale" : "hit";
 	if (file->is_branch_url)
-		r->age_s = clock_wall_s(h->opts.clock) - file->name_checked_at;
+		r->age_s = clock_wall_s(h->opts.clock) - index_seen_at(file->name_checked_at);
 	return 0;
 }
 
@@ -182,6 +181,7 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 					     .token = q->subject.token,
 					     .follow = FETCH_FOLLOW_ALLOWED,
 					     .verify = &file->content,
+					     .is_by_digest = file->is_object && !file->commit[0],
 					     .commit = str_from(file->commit) };
 
 		headers_init(&extra);
@@ -294,6 +294,8 @@ static int upstream_lost(struct hub *h, struct request *q, const struct hub_file
 		log_info("hub", "upstream does not have a file that it told of: its names are looked at anew",
 			 LOG_STR("repo", file->repo), LOG_STR("path", file->path), LOG_END);
 		reader_free(TAKE_PTR(q->reader));
+		/* what is absent is forgotten with the names: the next to ask hears upstream */
+		learn_entry(h, file->repo, file->commit, file->path, NULL, clock_wall_s(h->opts.clock));
 		hub_forget_names(h, q, file->repo);
 		q->has_restarted = q->distrusts_entries = true;
 		return -ERESTART;

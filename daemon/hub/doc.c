@@ -66,7 +66,7 @@ void doc_set_fields(struct hub *h, struct request *q, const struct doc *doc, boo
 	if (!is_fresh)
 		(void)headers_addf(&r->headers, "X-HF-Warning",
 				   "hfcached; upstream cannot be reached, this is what it said last");
-	r->age_s = clock_wall_s(h->opts.clock) - doc->fetched_at;
+	r->age_s = clock_wall_s(h->opts.clock) - index_seen_at(doc->fetched_at);
 	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
 	q->result = q->used_upstream ? RESULT_MISS : is_fresh ? RESULT_HIT : RESULT_STALE_HIT;
 }

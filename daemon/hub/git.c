@@ -4,7 +4,8 @@
  *
  * Passed through and never kept: what a branch stands on is older tomorrow, and packs are made for who asks.
  * A push is over when upstream has said all it has to say: only then is it known which names it moved. So that answer is
- * gathered, the names are forgotten, and then the client hears of it.
+ * gathered, the names are forgotten and asked for anew, and then the client hears of it: what it pushed is known from then on,
+ * also when upstream goes.
  */
 #include "hub/priv.h"
 
@@ -12,8 +13,8 @@
 
 #include "common/banned.h"
 
-/* A line for each name that was pushed, and what hooks had to say: as much as any body that is gathered (P10). */
-#define PUSH_ANSWER_BYTES_MAX ((size_t)REQUEST_BODY_MAX)
+/* A line for each name that was pushed, and what hooks had to say: some 80,000 names. It waits in memory for its reader (P10). */
+#define PUSH_ANSWER_BYTES_MAX ((size_t)4 * REQUEST_BODY_MAX)
 
 /* git shows the text of an answer that failed, and sends its token only after a Basic challenge. */
 static int finish(struct reply *r)
@@ -71,7 +72,10 @@ int hub_git_push(struct hub *h, struct request *q, const struct hub_route *route
 	error = hub_forward_gather(q);
 	if (error == -EAGAIN)
 		return -EAGAIN;
-	hub_forget_written(h, q, route); /* also when the answer broke off: it may have been done */
+	if (q->ask_count == 0)
+		hub_forget_written(h, q, route); /* also when the answer broke off: it may have been done */
+	if (error == 0 && hub_ask_refs(h, q, route) == -EAGAIN)
+		return -EAGAIN;
 	if (error < 0) {
 		reply_abort(r);
 	} else {

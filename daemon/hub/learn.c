@@ -317,7 +317,7 @@ static int learn_tree_item(struct hub *h, struct str repo, const char commit[COM
 		return 0;
 	oid = json_string(json_get(json_is_object(lfs) ? lfs : item, "oid"));
 	if (json_u64(json_get(json_is_object(lfs) ? lfs : item, "size"), &size) < 0 ||
-	    content_id_parse(oid, size, &content) < 0)
+	    content_id_parse(oid, size, &content) < 0 || !content_id_is_sound(&content))
 		return -EPROTO;
 	if ((content.kind == CONTENT_LFS) != json_is_object(lfs))
 		return -EPROTO;

@@ -138,13 +138,15 @@ static int serve(struct hub *h, struct request *q, const struct hub_object_kind 
 	return hub_serve_file(h, q, &file, r);
 }
 
-static bool is_at_hand(struct hub *h, const struct request *q, const struct hub_object *o,
-		       const struct object *known)
+/* A registry says where its blobs are without being asked: it may be needed once more, when there is no room for the blob. */
+static bool is_at_hand(struct hub *h, const struct request *q, const struct hub_object_kind *kind,
+		       const struct hub_object *o, const struct object *known)
 {
 	struct digest ignored;
 
-	return known->path || q->reader || q->relay || o->target->len || o->location->len ||
-	       known->content.size == 0 || index_find_blob(h->opts.index, &known->content, &ignored) == 0;
+	return known->path || (q->reader && !kind->is_registry) || q->relay || o->target->len ||
+	       o->location->len || known->content.size == 0 ||
+	       index_find_blob(h->opts.index, &known->content, &ignored) == 0;
 }
 
 /*
@@ -164,7 +166,7 @@ static int answer_known(struct hub *h, struct request *q, const struct hub_objec
 	o->must_ask = (door == DOOR_ASK && !is_proved) ||
 		      index_find_object(h->opts.index, o->repo, &o->sha256, &known) < 0 ||
 		      hub_is_contradicted(h, &known.content);
-	if (!o->must_ask && is_at_hand(h, q, o, &known))
+	if (!o->must_ask && is_at_hand(h, q, kind, o, &known))
 		result = serve(h, q, kind, o, &known, r);
 	object_done(&known);
 	return result;

@@ -53,6 +53,7 @@ struct hrefs {
 struct tunnels {
 	struct lock lock;
 	struct map *by_ticket; /* guarded by lock */
+	struct map *shares;    /* guarded by lock; id of a subject -> how much of it is its own */
 	struct list oldest;    /* guarded by lock */
 	size_t bytes;          /* guarded by lock */
 };
@@ -391,6 +392,9 @@ bool hub_has_seen_identity(struct hub *h, struct str repo);
 void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route);
 /* Nobody knows whether the write was done: the name it was about is looked up anew, if upstream can be asked. */
 void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_route *route);
+/* Asks for the repo's refs for what they teach; who may see them, and what is said of it, is the handler's business. Returns
+ * 0 when there is an answer, or none to be had; -EAGAIN parked. */
+int hub_ask_refs(struct hub *h, struct request *q, const struct hub_route *route);
 /*
  * Appends what changes with each write to the repo (canonical), to keys of questions: one that was asked before a write is
  * not the answer after it. who: NULL, or only those of this client.

@@ -74,6 +74,7 @@ int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, str
 {
 	struct content_id content;
 	struct str linked;
+	uint64_t size;
 	bool was_head = q->is_head;
 	int error;
 
@@ -86,8 +87,8 @@ int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, str
 		return error;
 	linked = headers_get(&r->headers, STR("X-Linked-Etag"));
 	if ((r->status == 200 || r->status == 304) && linked.len > 2 &&
-	    content_id_parse((struct str){ linked.ptr + 1, linked.len - 2 }, 0, &content) == 0 &&
-	    parse_u64(headers_get(&r->headers, STR("X-Linked-Size")), &content.size) == 0) {
+	    parse_u64(headers_get(&r->headers, STR("X-Linked-Size")), &size) == 0 &&
+	    content_id_parse((struct str){ linked.ptr + 1, linked.len - 2 }, size, &content) == 0) {
 		become_pointer(q, &content, r);
 		return 0;
 	}

@@ -52,8 +52,7 @@ static size_t find_longest(struct hub *h, struct str repo, struct str all, bool 
 	return found;
 }
 
-/* The refs are wanted for what they teach; who may see them, and what is said of it, is the handler's business. */
-static int ask_refs(struct hub *h, struct request *q, const struct hub_route *route)
+int hub_ask_refs(struct hub *h, struct request *q, const struct hub_route *route)
 {
 	struct hub_route refs = { .kind = route->kind, .id = route->id, .repo = route->repo };
 	enum metric_result result = q->result;
@@ -88,7 +87,7 @@ int hub_settle_revision(struct hub *h, struct request *q, struct hub_route *rout
 	repo = hub_canonical(h, q, route, &canonical);
 	len = find_longest(h, repo, all, needs_path, &seen_at);
 	if ((len == 0 || is_old(h, seen_at)) && q->has_valid_subject && !hub_is_down(h, q)) {
-		if (ask_refs(h, q, route) == -EAGAIN)
+		if (hub_ask_refs(h, q, route) == -EAGAIN)
 			return -EAGAIN;
 		/* the answer may have taught another name of the repo */
 		buf_done(&canonical);

@@ -50,6 +50,7 @@ void tunnels_init(struct tunnels *s)
 {
 	lock_init(&s->lock, LOCK_REQUEST);
 	s->by_ticket = map_new();
+	s->shares = map_new();
 	list_init(&s->oldest);
 	s->bytes = 0;
 }
@@ -57,10 +58,49 @@ void tunnels_init(struct tunnels *s)
 void tunnels_done(struct tunnels *s)
 {
 	map_free(s->by_ticket, tunnel_free);
+	map_free(s->shares, free);
 	lock_done(&s->lock);
 }
 
 /* --- giving out ------------------------------------------------------------------------------------------ */
+
+/* What one of them may have of it all: a batch of the largest kind, and others still have room. */
+#define SHARE_MAX (TUNNELS_MAX / 2)
+#define SHARE_BYTES_MAX (TUNNEL_BYTES_MAX / 4 * 3)
+
+struct share {
+	size_t count, bytes;
+};
+
+static struct str subject_of(const struct tunnel *t)
+{
+	return (struct str){ (const char *)t->subject, SUBJECT_BYTES };
+}
+
+/* Returns whether it has that much more. */
+static bool take_share_locked(struct tunnels *s, const struct tunnel *t)
+{
+	struct share *share = map_get(s->shares, subject_of(t));
+
+	if (share && (share->count >= SHARE_MAX || share->bytes + bytes_of(t) > SHARE_BYTES_MAX))
+		return false;
+	if (!share) {
+		share = xcalloc(1, sizeof(*share));
+		(void)map_put(s->shares, subject_of(t), share);
+	}
+	share->count++;
+	share->bytes += bytes_of(t);
+	return true;
+}
+
+static void give_share_back_locked(struct tunnels *s, const struct tunnel *t)
+{
+	struct share *share = map_get(s->shares, subject_of(t));
+
+	share->bytes -= bytes_of(t);
+	if (--share->count == 0)
+		free(map_take(s->shares, subject_of(t)));
+}
 
 static void drop_old_locked(struct tunnels *s, uint64_t now_mono_ms)
 {
@@ -71,6 +111,7 @@ static void drop_old_locked(struct tunnels *s, uint64_t now_mono_ms)
 			return;
 		(void)map_take(s->by_ticket, str_from(oldest->ticket));
 		s->bytes -= bytes_of(oldest);
+		give_share_back_locked(s, oldest);
 		tunnel_free(oldest);
 	}
 }
@@ -80,7 +121,8 @@ static bool add(struct tunnels *s, struct tunnel *t, uint64_t now_mono_ms)
 	SCOPED_LOCK(&s->lock);
 
 	drop_old_locked(s, now_mono_ms);
-	if (map_count(s->by_ticket) >= TUNNELS_MAX || s->bytes + bytes_of(t) > TUNNEL_BYTES_MAX)
+	if (map_count(s->by_ticket) >= TUNNELS_MAX || s->bytes + bytes_of(t) > TUNNEL_BYTES_MAX ||
+	    !take_share_locked(s, t))
 		return false;
 	(void)map_put(s->by_ticket, str_from(t->ticket), t);
 	list_add_tail(&s->oldest, &t->node);

@@ -28,8 +28,7 @@ static bool append_veiled(struct str text, struct str hidden, struct str shown, 
 	bool was_there = false;
 
 	while (text.len > 0) {
-		if (text.len >= hidden.len &&
-		    str_eq_nocase((struct str){ text.ptr, hidden.len }, hidden)) {
+		if (text.len >= hidden.len && str_eq_nocase((struct str){ text.ptr, hidden.len }, hidden)) {
 			(void)buf_append_str(out, shown);
 			text = str_from_range(text.ptr + hidden.len, text.ptr + text.len);
 			was_there = true;
@@ -58,7 +57,7 @@ static void veil_fields(struct headers *fields, struct str hidden, struct str sh
 
 static void veil_body(struct reply *r, struct str hidden, struct str shown)
 {
-	SCOPED_BUF text;
+	SCOPED_BUF text = { 0 };
 
 	if (r->kind != REPLY_BYTES || r->length > BODY_BYTES_MAX)
 		return;

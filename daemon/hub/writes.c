@@ -2,8 +2,9 @@
 /*
  * hub/writes - what a write through us makes untrue (read your own writes, hub-protocol 8.2 rule 3).
  *
- * A write takes back what was believed about the repo's names at once. What was asked before it and is answered after it
- * must not bring that back: each write has a number, lessons and the keys of questions carry it.
+ * From a write on nothing that was known of the repo's names is believed without asking; it is kept for when nobody can be asked.
+ * What was asked before it and is answered after it must not bring that back: each write has a number, lessons and the keys of
+ * questions carry it. A branch or tag that a write deletes is forgotten by its own name.
  * Pins stay: a client between its HEAD and its GET reads on (P9); only who wrote wants to see what it wrote.
  * Another repo under the same name is another matter: nothing that was known counts any more, and nobody's pins do.
  * Never     touches what is pinned to a commit, unless the repo itself is another one.
@@ -104,10 +105,12 @@ bool hub_was_made_anew(struct hub *h, struct str repo, uint64_t since)
 
 /* --- forgetting ------------------------------------------------------------------------------------------ */
 
-static void forget_in_index(struct hub *h, enum fact_kind kind, struct str repo)
+static void forget_in_index(struct hub *h, enum fact_kind kind, struct str repo, struct str revision)
 {
-	index_learn(h->opts.index,
-		    &(struct fact){ .kind = kind, .repo = repo, .at = clock_wall_s(h->opts.clock) });
+	index_learn(h->opts.index, &(struct fact){ .kind = kind,
+						   .repo = repo,
+						   .revision = revision,
+						   .at = clock_wall_s(h->opts.clock) });
 }
 
 static void next_number(struct hub *h, char ret[COMMIT_TEXT])
@@ -167,7 +170,8 @@ bool hub_has_seen_identity(struct hub *h, struct str repo)
 	return doubt && number_of(h, repo, " seen") >= doubt;
 }
 
-void hub_forget_names(struct hub *h, const struct request *q, struct str repo)
+/* gone: a branch or tag that is no more, or empty. */
+static void doubt_names(struct hub *h, const struct request *q, struct str repo, struct str gone)
 {
 	char number[COMMIT_TEXT];
 
@@ -175,7 +179,12 @@ void hub_forget_names(struct hub *h, const struct request *q, struct str repo)
 	/* the number first: what is learned between is older */
 	put_mark(h, NULL, repo, number);
 	put_mark(h, q, repo, number);
-	forget_in_index(h, FACT_FORGET, repo);
+	forget_in_index(h, FACT_FORGET, repo, gone);
+}
+
+void hub_forget_names(struct hub *h, const struct request *q, struct str repo)
+{
+	doubt_names(h, q, repo, STR(""));
 }
 
 /* Rights before what they open. */
@@ -188,7 +197,7 @@ void hub_made_anew(struct hub *h, struct str repo)
 	put_mark(h, NULL, repo, number);
 	put_mark(h, NULL, anew_name(repo, &name), number);
 	auth_forget_repo(h->opts.auth, repo);
-	forget_in_index(h, FACT_FORGET_ALL, repo);
+	forget_in_index(h, FACT_FORGET_ALL, repo, STR(""));
 }
 
 void hub_forget_repo(struct hub *h, const struct request *q, struct str repo)
@@ -214,6 +223,18 @@ static bool changes_rights(const struct hub_route *route)
 	       str_starts_with(route->path, STR("resource-group"));
 }
 
+/* DELETE .../branch/dev, .../tag/v1: the name that is no more, or empty. */
+static struct str deleted_name(const struct request *q, const struct hub_route *route)
+{
+	static const struct str kinds[] = { STR("branch/"), STR("tag/") };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (str_eq(str_from(q->method), STR("DELETE")) && str_starts_with(route->path, kinds[i]))
+			return str_from_range(route->path.ptr + kinds[i].len,
+					      route->path.ptr + route->path.len);
+	return STR("");
+}
+
 /* However long ago the alias was seen: to look anew at too much does no harm. */
 static struct str any_canonical(struct hub *h, const struct hub_route *route, struct buf *out)
 {
@@ -225,7 +246,7 @@ static struct str any_canonical(struct hub *h, const struct hub_route *route, st
 static void forget_written(struct hub *h, const struct request *q, const struct hub_route *route,
 			   struct str repo)
 {
-	hub_forget_names(h, q, repo);
+	doubt_names(h, q, repo, deleted_name(q, route));
 	if (changes_rights(route))
 		auth_forget_repo(h->opts.auth, repo);
 }
@@ -251,7 +272,8 @@ void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_
 		return;
 	(void)any_canonical(h, route, &canonical);
 	/* kept for when upstream has gone with it, but too old to be used while it is there */
-	if (index_find_name(h->opts.index, buf_str(&canonical), route->revision, commit, &at) == 0)
+	if (index_find_name(h->opts.index, buf_str(&canonical), route->revision, commit, &at) == 0 &&
+	    !index_is_doubted(at))
 		learn_name(h, buf_str(&canonical), route->revision, str_from(commit),
 			   at - (int64_t)(h->name_ttl_ms / 1000) - 1);
 }

@@ -11,6 +11,7 @@
  *   alias to=models/acme/new at=…
  *   public level=files at=…
  *   identity id=65a1… at=…
+ *   forget rev=dev at=…               a write: names and documents above it are doubted; rev, if there, is no more
  *   forget-all at=…                   none of the lines above counts, but those about who may read
  *
  * The repo is the journal's. Values are percent-encoded: all but the printable bytes from '!' to '~', and '%'. Fields in
@@ -155,6 +156,12 @@ int fact_encode(const struct fact *f, struct buf *out)
 		put_text(out, "id", f->to);
 		put_time(out, f->at);
 		break;
+	case FACT_FORGET:
+		(void)buf_append_str(out, STR("forget"));
+		if (f->revision.len)
+			put_text(out, "rev", f->revision);
+		put_time(out, f->at);
+		break;
 	case FACT_FORGET_ALL:
 		(void)buf_append_str(out, STR("forget-all"));
 		put_time(out, f->at);
@@ -216,6 +223,7 @@ static const struct {
 	{ "doc", FACT_DOC, HAS(KEY) | HAS(BODY) | HAS(SIZE) },
 	{ "public", FACT_PUBLIC, HAS(LEVEL) },
 	{ "identity", FACT_IDENTITY, HAS(ID) },
+	{ "forget", FACT_FORGET, 0 },
 	{ "forget-all", FACT_FORGET_ALL, 0 },
 };
 

@@ -48,7 +48,7 @@ static void keep_or_replace(struct index *x, struct shard *s, const struct key *
 
 		row = row_make(&x->table, s, k, &was_there);
 		value_copy(k->kind, v, &copy);
-		row_set(s, row, &copy);
+		row_set(row, &copy);
 	}
 	shard_drop(s);
 }
@@ -97,13 +97,10 @@ int find_row(struct index *x, const struct key *k, struct value *ret)
 		return 0;
 	if (find_on_disk(x, k, &v) < 0)
 		return 0;
-	if (cover == COVERS_ABSENT) {
-		/* entries that exist are for ever; "absent" is what a FORGET takes back */
-		if (v.state == VALUE_ABSENT)
-			v.state = VALUE_NONE;
-	} else {
+	if (cover == COVERS_DOUBT)
+		value_doubt(k->kind, &v); /* not kept: the disk will say so itself */
+	else
 		keep_or_replace(x, s, k, epoch, &v);
-	}
 	*ret = v;
 	return v.state != VALUE_NONE;
 }

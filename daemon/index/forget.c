@@ -3,6 +3,8 @@
  * index/forget - what is taken back as a whole: after a write to a repo, when another repo has taken its name, or when a token has
  * lost its rights.
  *
+ * A write makes what is known of names old, not wrong: it is doubted, and given when nobody can be asked. What is known of a
+ * commit stays, also that it lacks a path.
  * In memory it happens at once. Until the disk has done the same, shard.forgets says that what the disk holds does not count
  * (forget_covers).
  *
@@ -16,6 +18,8 @@
 
 enum forget_scope {
 	FORGET_REPO = 'f',
+	FORGET_NAME = 'n',  /* of one name: repo and revision */
+	FORGET_NAMED = 'd', /* of documents about some name that is no more */
 	FORGET_ALL = 'a',
 	FORGET_SUBJECT_GRANTS = 's',
 	FORGET_REPO_GRANTS = 'r',
@@ -41,6 +45,38 @@ static bool doc_is_pinned(struct str key)
 	return str_starts_with(key, STR("c:"));
 }
 
+/* The repo's own length keeps both apart. */
+static struct str name_in(struct buf *out, struct str repo, struct str revision)
+{
+	buf_init(out, repo.len + revision.len + sizeof(repo.len));
+	(void)buf_append(out, &repo.len, sizeof(repo.len)); /* fits */
+	(void)buf_append_str(out, repo);
+	(void)buf_append_str(out, revision);
+	return buf_str(out);
+}
+
+/* Is it one or more whole segments of the key of a document? "m:commits/dev/" is about dev. */
+static bool doc_is_about(struct str key, struct str revision)
+{
+	for (size_t i = 0; revision.len && i + revision.len + 1 < key.len; i++)
+		if (key.ptr[i] == '/' && memcmp(key.ptr + i + 1, revision.ptr, revision.len) == 0 &&
+		    key.ptr[i + 1 + revision.len] == '/')
+			return true;
+	return false;
+}
+
+void value_doubt(enum row_kind kind, struct value *v)
+{
+	int64_t *seen_at = kind == ROW_NAME ? &v->name.checked_at : NULL;
+
+	if (v->state == VALUE_HELD && kind == ROW_DOC)
+		seen_at = &v->doc->fetched_at;
+	if (v->state != VALUE_HELD || !seen_at)
+		return;
+	*seen_at = -index_seen_at(*seen_at);
+	v->journaled_at = 0;
+}
+
 /* What a FORGET_ALL takes back. */
 static bool is_of_repo(enum row_kind kind)
 {
@@ -48,22 +84,38 @@ static bool is_of_repo(enum row_kind kind)
 	       kind == ROW_COMMIT || kind == ROW_DOC || kind == ROW_IDENTITY;
 }
 
+static enum cover name_is_covered(const struct shard *s, const struct key *k)
+{
+	SCOPED_BUF name = { 0 };
+
+	if (forgets_has(s, FORGET_NAME, name_in(&name, k->repo, k->a)))
+		return COVERS_ALL;
+	return forgets_has(s, FORGET_REPO, k->repo) ? COVERS_DOUBT : COVERS_NOT;
+}
+
+static enum cover doc_is_covered(const struct shard *s, const struct key *k)
+{
+	if (doc_is_pinned(k->a))
+		return COVERS_NOT;
+	if (forgets_has(s, FORGET_NAMED, k->repo))
+		return COVERS_ALL; /* which name does not matter for the moment that it takes */
+	return forgets_has(s, FORGET_REPO, k->repo) ? COVERS_DOUBT : COVERS_NOT;
+}
+
 enum cover forget_covers(const struct shard *s, const struct key *k)
 {
-	bool is_covered = false;
-
 	if (map_count(s->forgets) == 0)
 		return COVERS_NOT;
 	if (is_of_repo(k->kind) && forgets_has(s, FORGET_ALL, k->repo))
 		return COVERS_ALL;
-	if (k->kind == ROW_ENTRY)
-		return forgets_has(s, FORGET_REPO, k->repo) ? COVERS_ABSENT : COVERS_NOT;
-	if (k->kind == ROW_NAME || (k->kind == ROW_DOC && !doc_is_pinned(k->a)))
-		is_covered = forgets_has(s, FORGET_REPO, k->repo);
-	if (k->kind == ROW_GRANT)
-		is_covered = forgets_has(s, FORGET_SUBJECT_GRANTS, k->a) ||
-			     forgets_has(s, FORGET_REPO_GRANTS, k->repo);
-	return is_covered ? COVERS_ALL : COVERS_NOT;
+	if (k->kind == ROW_NAME)
+		return name_is_covered(s, k);
+	if (k->kind == ROW_DOC)
+		return doc_is_covered(s, k);
+	if (k->kind == ROW_GRANT &&
+	    (forgets_has(s, FORGET_SUBJECT_GRANTS, k->a) || forgets_has(s, FORGET_REPO_GRANTS, k->repo)))
+		return COVERS_ALL;
+	return COVERS_NOT;
 }
 
 bool repo_is_covered(struct index *x, struct str repo)
@@ -94,10 +146,8 @@ static void forgets_add(struct shard *s, enum forget_scope scope, struct str wha
 }
 
 struct forget {
-	struct shard *shard;
 	struct str repo;    /* empty: any */
 	struct str subject; /* empty: any */
-	bool takes_pinned;
 };
 
 static int forget_row(void *ctx, struct str key, void *value)
@@ -109,31 +159,53 @@ static int forget_row(void *ctx, struct str key, void *value)
 		return 0;
 	if (f->subject.len && !str_eq(key_a(key), f->subject))
 		return 0;
-	if (row->kind == ROW_DOC && doc_is_pinned(key_a(key)) && !f->takes_pinned)
-		return 0;
-	row_set(f->shard, row, &(struct value){ .state = VALUE_NONE });
+	row_set(row, &(struct value){ .state = VALUE_NONE });
 	return 0;
+}
+
+static int doubt_row(void *ctx, struct str key, void *value)
+{
+	const struct fact *f = ctx;
+	struct row *row = value;
+	struct str a = key_a(key);
+	bool is_gone;
+
+	if (!str_eq(key_repo(key), f->repo) || (row->kind == ROW_DOC && doc_is_pinned(a)))
+		return 0;
+	is_gone = row->kind == ROW_DOC ? doc_is_about(a, f->revision)
+				       : f->revision.len && str_eq(a, f->revision);
+	if (is_gone)
+		row_set(row, &(struct value){ .state = VALUE_NONE });
+	else
+		value_doubt(row->kind, &row->value);
+	return 0;
+}
+
+/* n: 1 it begins, -1 it is on disk. */
+static void cover_written(struct shard *s, const struct fact *f, int n)
+{
+	SCOPED_BUF name = { 0 };
+
+	forgets_add(s, FORGET_REPO, f->repo, n);
+	if (f->revision.len == 0)
+		return;
+	forgets_add(s, FORGET_NAME, name_in(&name, f->repo, f->revision), n);
+	forgets_add(s, FORGET_NAMED, f->repo, n);
 }
 
 void learn_forget(struct index *x, const struct fact *f, struct push *p)
 {
 	struct item *item = item_new(f);
-	struct forget forget = { .repo = f->repo };
+	struct fact fact = *f;
 	SCOPED_KEY k;
 	struct shard *s;
 
 	key_init(&k, ROW_NAME, f->repo, STR(""), STR("")); /* for its shard */
 	s = &x->table.shards[k.shard];
-	forget.shard = s;
 	shard_write(s);
-	(void)map_each(s->rows[ROW_NAME], forget_row, &forget);
-	(void)map_each(s->rows[ROW_DOC], forget_row, &forget);
-	LIST_EACH(it, &s->absent) {
-		struct row *row = LIST_ENTRY(it, struct row, absent);
-
-		(void)forget_row(&forget, (struct str){ row->key, row->key_len }, row);
-	}
-	forgets_add(s, FORGET_REPO, f->repo, 1);
+	(void)map_each(s->rows[ROW_NAME], doubt_row, &fact);
+	(void)map_each(s->rows[ROW_DOC], doubt_row, &fact);
+	cover_written(s, f, 1);
 	s->epoch++;
 	push_locked(x, p, item);
 	shard_drop(s);
@@ -142,13 +214,12 @@ void learn_forget(struct index *x, const struct fact *f, struct push *p)
 void learn_forget_all(struct index *x, const struct fact *f, struct push *p)
 {
 	struct item *item = item_new(f);
-	struct forget forget = { .repo = f->repo, .takes_pinned = true };
+	struct forget forget = { .repo = f->repo };
 	SCOPED_KEY k;
 	struct shard *s;
 
 	key_init(&k, ROW_COMMIT, f->repo, STR(""), STR("")); /* for its shard: they are all in one */
 	s = &x->table.shards[k.shard];
-	forget.shard = s;
 	shard_write(s);
 	for (enum row_kind kind = 0; kind < ROW_KINDS; kind++)
 		if (is_of_repo(kind))
@@ -175,7 +246,7 @@ void learn_forget_grants(struct index *x, const struct fact *f, struct push *p)
 	}
 	for (unsigned i = first; i < end; i++) {
 		struct shard *s = &x->table.shards[i];
-		struct forget forget = { .shard = s };
+		struct forget forget = { .repo = STR("") };
 
 		*(is_repo ? &forget.repo : &forget.subject) = what;
 		shard_write(s);
@@ -206,7 +277,10 @@ void settle_forget(struct index *x, const struct fact *f)
 	}
 	for (unsigned i = first; i < end; i++) {
 		shard_write(&x->table.shards[i]);
-		forgets_add(&x->table.shards[i], scope, what, -1);
+		if (scope == FORGET_REPO)
+			cover_written(&x->table.shards[i], f, -1);
+		else
+			forgets_add(&x->table.shards[i], scope, what, -1);
 		/* who read the disk before the commit must not keep what he found */
 		x->table.shards[i].epoch++;
 		shard_drop(&x->table.shards[i]);

@@ -81,7 +81,8 @@ enum fact_kind {
 	FACT_BLOB_GONE,
 	/* blob was read at; not journaled */
 	FACT_USE,
-	/* names, mutable documents and negatives of repo are dropped (after a write) */
+	/* after a write: names and mutable documents of repo are kept and doubted (index_is_doubted); `revision`, unless it
+	 * is empty, is no more, nor are the mutable documents that have it among the segments of their key */
 	FACT_FORGET,
 	/* all grants of a subject (repo empty) or of a repo (subject ignored) */
 	FACT_FORGET_GRANTS,
@@ -94,7 +95,7 @@ enum fact_kind {
 struct doc {
 	struct digest body; /* a blob of the store */
 	uint64_t body_size;
-	int64_t fetched_at;
+	int64_t fetched_at; /* index_seen_at() */
 	char *content_type;
 	char *link_next;          /* path and query of the next page on our own server, or NULL */
 	char commit[COMMIT_TEXT]; /* X-Repo-Commit, or "" */
@@ -105,7 +106,7 @@ void doc_done(struct doc *d);
 struct fact {
 	enum fact_kind kind;
 	struct str repo;
-	struct str revision; /* NAME */
+	struct str revision; /* NAME FORGET */
 	struct str path;     /* ENTRY ABSENT; key of DOC */
 	struct str to;       /* ALIAS IDENTITY */
 	char commit[COMMIT_TEXT];
@@ -130,6 +131,19 @@ void index_learn(struct index *x, const struct fact *f);
 /* Called (any thread, no lock held) when the queue was empty and is not any more. */
 void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx);
 
+/*
+ * When a name or a document was last seen, as the index gives it, is negative once a write has put it in doubt: older than
+ * anything that is believed without asking.
+ */
+static inline bool index_is_doubted(int64_t seen_at)
+{
+	return seen_at < 0;
+}
+static inline int64_t index_seen_at(int64_t seen_at)
+{
+	return seen_at < 0 ? -seen_at : seen_at;
+}
+
 /* --- questions; outputs untouched on failure --- */
 
 /* Follows aliases that were learned, or learned again, at `since` or later: the canonical repo. Always answers (repo
@@ -137,7 +151,7 @@ void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx);
 int index_canonical_repo(struct index *x, struct str repo, int64_t since, struct buf *ret_repo);
 /* Appends the Hub's own id of repo. -ENODATA not known. */
 int index_find_identity(struct index *x, struct str repo, struct buf *out);
-/* Returns 0; -ENODATA never heard of. ret_checked_at may be NULL. */
+/* Returns 0; -ENODATA never heard of. ret_checked_at (index_seen_at) may be NULL. */
 int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT],
 		    int64_t *ret_checked_at);
 /* A commit of the repo with this prefix (at least 7 digits) that we hold. -ENODATA none or several. */

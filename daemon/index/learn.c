@@ -57,7 +57,7 @@ static void lose_tree(struct index *x, const struct fact *f)
 	shard_write(s);
 	row = row_find(s, &row_key);
 	if (row)
-		row_set(s, row, &(struct value){ .state = VALUE_NONE });
+		row_set(row, &(struct value){ .state = VALUE_NONE });
 	shard_drop(s);
 }
 
@@ -130,7 +130,7 @@ static bool set_row_locked(struct index *x, struct shard *s, const struct key *k
 	item->is_new = was_there && row->value.state != VALUE_HELD;
 	value_from_fact(f, &v);
 	v.journaled_at = same == SAME_YES ? row->value.journaled_at : journaled_at;
-	row_set(s, row, &v);
+	row_set(row, &v);
 	row_pin(s, row);
 	return true;
 }
@@ -152,7 +152,7 @@ static void learn_rows(struct index *x, const struct fact *f, struct push *p)
 		if (count > 1) {
 			struct row *row = row_make(&x->table, s, &keys[1], &was_there);
 
-			row_set(s, row, &(struct value){ .state = VALUE_HELD });
+			row_set(row, &(struct value){ .state = VALUE_HELD });
 			row_pin(s, row);
 		}
 		push_locked(x, p, item);
@@ -192,7 +192,7 @@ static void learn_git(struct index *x, const struct fact *f)
 	s = &x->table.shards[k.shard];
 	shard_write(s);
 	row = row_make(&x->table, s, &k, &was_there);
-	row_set(s, row, &(struct value){ .state = VALUE_HELD, .sha256 = f->sha256 });
+	row_set(row, &(struct value){ .state = VALUE_HELD, .sha256 = f->sha256 });
 	row_pin(s, row);
 	s->epoch++;
 	shard_drop(s);
@@ -318,7 +318,7 @@ static void settle_row(struct index *x, const struct key *k, const struct item *
 		row->value.journaled_at = 0;
 	/* only if nothing newer was learned about it */
 	if (item->is_dropped && row->pins == 1)
-		row_set(s, row, &(struct value){ .state = VALUE_NONE });
+		row_set(row, &(struct value){ .state = VALUE_NONE });
 	row_unpin(&x->table, s, k);
 	shard_drop(s);
 }

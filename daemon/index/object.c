@@ -88,7 +88,7 @@ static void keep(struct index *x, const struct key *k, const struct value *v, ui
 		value_copy(ROW_OBJECT, v, &copy);
 		if (row->value.state == VALUE_HELD)
 			copy.journaled_at = row->value.journaled_at;
-		row_set(s, row, &copy);
+		row_set(row, &copy);
 	}
 	shard_drop(s);
 }

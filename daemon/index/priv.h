@@ -18,7 +18,7 @@
  * only if its
  * shard learned nothing meanwhile (shard.epoch), so an old row never hides a newer one. A FORGET that is
  * not on disk yet
- * stands in shard.forgets: while it does, old rows of the disk count as gone.
+ * stands in shard.forgets: while it does, old rows of the disk count as gone, or as doubted.
  * What is learned after a FORGET_ALL is compared with nothing that the disk still has (resolve() in queue.c).
  *
  * Locks: a shard's lock, then (inside) the queue's. The pool's is never held together with either.
@@ -182,7 +182,6 @@ struct str key_b(struct str bytes);
 
 struct row {
 	struct list clock;  /* in its shard's clock while no pin holds it */
-	struct list absent; /* in its shard's list while VALUE_ABSENT */
 	uint32_t pins;      /* facts about it that are not on disk yet */
 	enum row_kind kind;
 	atomic_bool is_used;     /* since the clock's hand came by */
@@ -199,7 +198,6 @@ struct shard {
 	uint64_t epoch;                /* counts what was learned here */
 	struct map *rows[ROW_KINDS];   /* key -> struct row */
 	struct list clocks[ROW_KINDS]; /* rows that may be given up, next victim first */
-	struct list absent;
 	struct map *forgets;   /* repo, or subject -> how many FORGETs of it are not on disk (uintptr_t) */
 	size_t pinned_entries; /* so that a tree on disk knows whether to look here too */
 };
@@ -219,7 +217,7 @@ void shard_drop(struct shard *s);
 struct row *row_find(const struct shard *s, const struct key *k);
 /* Finds or makes; may give up other rows for it. */
 struct row *row_make(struct table *t, struct shard *s, const struct key *k, bool *ret_was_there);
-void row_set(struct shard *s, struct row *row, const struct value *take);
+void row_set(struct row *row, const struct value *take);
 void row_pin(struct shard *s, struct row *row);
 void row_unpin(struct table *t, struct shard *s, const struct key *k);
 /* Gives up every row that is not pinned. Takes the locks itself. */
@@ -352,11 +350,13 @@ void learn_forget_grants(struct index *x, const struct fact *f, struct push *p);
 /* It is on disk, or given up. */
 void settle_forget(struct index *x, const struct fact *f);
 /*
- * While a FORGET that is not on disk covers the key: what the disk says about it does not count; of an entry, COVERS_ABSENT: only
- * if it says that there is none. Shard's lock.
+ * While a FORGET that is not on disk covers the key: what the disk says about it does not count, or (COVERS_DOUBT) is to be
+ * doubted. Shard's lock.
  */
-enum cover { COVERS_NOT, COVERS_ABSENT, COVERS_ALL };
+enum cover { COVERS_NOT, COVERS_DOUBT, COVERS_ALL };
 enum cover forget_covers(const struct shard *s, const struct key *k);
+/* Of a name or a document: no longer believed without asking, and the next that says the same goes into the journal. */
+void value_doubt(enum row_kind kind, struct value *v);
 /* The same for all of a repo's rows; takes the shard's lock. */
 bool repo_is_covered(struct index *x, struct str repo);
 

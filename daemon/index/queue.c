@@ -119,16 +119,16 @@ void index_on_queue(struct index *x, void (*notify)(void *ctx), void *ctx)
 	x->notify_ctx = ctx;
 }
 
-/* A FORGET_ALL that is not on disk yet: what the disk has is no reason to leave anything unwritten. */
-static bool counts_no_more(struct index *x, const struct key *k)
+/* A FORGET that is not on disk yet: what the disk has is no reason to leave anything unwritten. */
+static enum cover cover_of(struct index *x, const struct key *k)
 {
 	struct shard *s = &x->table.shards[k->shard];
-	bool is_covered;
+	enum cover cover;
 
 	shard_read(s);
-	is_covered = forget_covers(s, k) == COVERS_ALL;
+	cover = forget_covers(s, k);
 	shard_drop(s);
-	return is_covered;
+	return cover;
 }
 
 /* What the disk says about the row, for facts whose row was not in memory when they were learned. */
@@ -139,8 +139,11 @@ static void resolve(struct index *x, struct item *item)
 	struct value known = { .state = VALUE_NONE };
 
 	if (count) {
-		int r = counts_no_more(x, &keys[0]) ? 0 : read_row(x->writer, &keys[0], &known);
+		enum cover cover = cover_of(x, &keys[0]);
+		int r = cover == COVERS_ALL ? 0 : read_row(x->writer, &keys[0], &known);
 
+		if (cover == COVERS_DOUBT)
+			value_doubt(keys[0].kind, &known);
 		item->is_new =
 			known.state != VALUE_HELD; /* an entry known absent has a row, but does not count */
 		/* unreadable: it is written once more, which does no harm */

@@ -168,7 +168,6 @@ static void row_free(void *p)
 	struct row *row = p;
 
 	list_remove(&row->clock);
-	list_remove(&row->absent);
 	value_done(row->kind, &row->value);
 	free(row);
 }
@@ -249,20 +248,16 @@ struct row *row_make(struct table *t, struct shard *s, const struct key *k, bool
 	row->key_len = k->bytes.len;
 	memcpy(row->key, k->bytes.ptr, k->bytes.len);
 	list_init(&row->clock);
-	list_init(&row->absent);
 	list_add_tail(&s->clocks[k->kind], &row->clock);
 	(void)map_put(s->rows[k->kind], k->bytes, row);
 	atomic_fetch_add(&t->counts[k->kind], 1);
 	return row;
 }
 
-void row_set(struct shard *s, struct row *row, const struct value *take)
+void row_set(struct row *row, const struct value *take)
 {
 	value_done(row->kind, &row->value);
 	row->value = *take;
-	list_remove(&row->absent);
-	if (take->state == VALUE_ABSENT)
-		list_add_tail(&s->absent, &row->absent);
 	if (row->kind == ROW_BLOB) {
 		atomic_store(&row->used_at, take->state == VALUE_HELD ? take->blob.used_at : 0);
 		atomic_store(&row->is_touched, false);
@@ -303,7 +298,6 @@ void table_init(struct table *t, size_t rows_max)
 		struct shard *s = &t->shards[i];
 
 		(void)pthread_rwlock_init(&s->lock, NULL);
-		list_init(&s->absent);
 		s->forgets = map_new();
 		for (int kind = 0; kind < ROW_KINDS; kind++) {
 			s->rows[kind] = map_new();

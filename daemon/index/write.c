@@ -361,6 +361,30 @@ static int run_for_repo(struct index *x, enum statement id, int64_t repo)
 	return sql_run(x->writer, st);
 }
 
+static int run_for_repo_and(struct index *x, enum statement id, int64_t repo, struct str text)
+{
+	sqlite3_stmt *st = NULL;
+	int r = sql_start(x->writer, id, &st);
+
+	if (r < 0)
+		return r;
+	sql_bind_int(st, 1, repo);
+	sql_bind_str(st, 2, text);
+	return sql_run(x->writer, st);
+}
+
+static int drop_name(struct index *x, int64_t repo, struct str revision)
+{
+	SCOPED_BUF segment = { 0 };
+	int r = run_for_repo_and(x, ST_FORGET_NAME, repo, revision);
+
+	buf_init(&segment, revision.len + 2);
+	(void)buf_append_char(&segment, '/'); /* fits */
+	(void)buf_append_str(&segment, revision);
+	(void)buf_append_char(&segment, '/');
+	return r < 0 ? r : run_for_repo_and(x, ST_FORGET_DOCS_ABOUT, repo, buf_str(&segment));
+}
+
 static int apply_forget(struct index *x, const struct fact *f)
 {
 	int64_t repo;
@@ -368,11 +392,12 @@ static int apply_forget(struct index *x, const struct fact *f)
 
 	if (r < 0)
 		return r == -ENODATA ? 0 : r;
-	r = run_for_repo(x, ST_FORGET_NAMES, repo);
+	if (f->revision.len)
+		r = drop_name(x, repo, f->revision);
 	if (r == 0)
-		r = run_for_repo(x, ST_FORGET_DOCS, repo);
+		r = run_for_repo(x, ST_DOUBT_NAMES, repo);
 	if (r == 0)
-		r = run_for_repo(x, ST_FORGET_ABSENT, repo);
+		r = run_for_repo(x, ST_DOUBT_DOCS, repo);
 	return r;
 }
 

@@ -109,7 +109,7 @@ def test_A18_errors_parts_and_conditions(hub, cache, people):
              (304, "HEAD", MODEL, {"If-None-Match": "*"}), (404, "GET", "/acme/pub/resolve/main/none", {}), (404, "HEAD", "/acme/pub/raw/main/none", {}),
              (404, "GET", "/acme/pub/resolve/none/x", {}), (401, "GET", "/acme/none/resolve/main/x", {}), (401, "GET", "/acme/gated/resolve/main/config.json", {}),
              (400, "GET", "/acme/pub/resolve/main/%zz", {}), (400, "GET", "/acme/pub/resolve/main/../x", {}), (400, "GET", f"{CONFIG}?token={people.alice}", {}),
-             (405, "POST", MODEL, {}), (405, "DELETE", "/api/models/acme/pub/tree/main", {}), (400, "GET", CONFIG, {"Authorization": "Bearer"}),
+             (405, "POST", MODEL, {}), (405, "DELETE", "/api/models/acme/pub/tree/main", {}), (400, "GET", CONFIG, {"Authorization": "Basic"}),
              (404, "GET", "/.git/config", {}), (400, "GET", "/api/resolve-cache/models/acme/pub/main/x", {}), (404, "GET", "/api/nothing", {})]
     for status, method, target, headers in asked:
         answer = cache.ask(method, target, headers={**ORIGIN, **headers})

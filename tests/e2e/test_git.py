@@ -156,6 +156,29 @@ def test_push_and_what_the_cache_says_after_it(hub, start, people, box):
     assert "rejected" in box.git("push", "origin", "HEAD~1:main", where="one", fails=True)
 
 
+def test_a_push_is_known_when_upstream_goes(hub, start, people, box):
+    cache = start(hub_revision_ttl="1h", hub_metadata_ttl="1h")
+    hub.content.repo(PUB).tag("v1")
+    box.clone(with_token(f"{cache.url}/acme/pub", people.writer), "one")
+    old = commit_of(hub).id
+    for name in ("main", "v1"):
+        assert cache.get(f"/acme/pub/resolve/{name}/config.json").status == 200
+    (box.path / "one/new.txt").write_text("new\n")
+    box.git("add", "-A", where="one")
+    box.git("commit", "-q", "-m", "more", where="one")
+    hub.reset_counters()
+    box.git("push", "-q", "origin", "HEAD:main", "HEAD:refs/heads/side", where="one")
+    made = box.git("rev-parse", "HEAD", where="one")
+    assert len(hub.calls("hub", "/api/models/acme/pub/refs$")) == 1
+    hub.kill()
+    stands = {b["name"]: b["targetCommit"] for b in cache.get("/api/models/acme/pub/refs").json()["branches"]}
+    assert stands["main"] == stands["side"] == made
+    assert cache.get("/acme/pub/resolve/v1/config.json")["X-Repo-Commit"] == old
+    # of its files nothing is held, and the old ones are not given for them
+    for name in ("main", "side"):
+        assert cache.get(f"/acme/pub/resolve/{name}/config.json").status in (503, 504)
+
+
 def test_a_push_is_over_when_its_answer_ends(hub, start, people):
     """What is learned between the head of the answer and its end may be what was before the push."""
     cache = start(hub_revision_ttl="1h")

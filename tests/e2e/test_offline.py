@@ -7,7 +7,7 @@ import pytest
 
 from facts import (CONFIG, IGNORANCE, MODEL, PUB, assert_file_head, assert_ignorance, assert_whole, at_commit, bytes_of, commit_of,
                    file_of, hit)
-from harness import SLOW
+from harness import SLOW, wait_for
 
 MISSING = "/acme/pub/resolve/main/nothing.here"
 
@@ -348,3 +348,38 @@ def test_back_from_away(hub, cache):
         time.sleep(0.5)
     assert answer.body == bytes_of(hub, "model.safetensors") and not hit(answer)
     assert cache.metric("hfcache_upstream_up") == 1 and file_of(hub, "model.safetensors").sha256 in cache.blobs()
+
+
+# --- what is known before anybody has asked ---
+
+def test_E08_after_a_start_it_is_soon_known_that_upstream_is_there(hub, cache):
+    wait_for(lambda: cache.status()["upstream"]["reachable"] is not None, why="our own connection")
+    upstream = cache.status()["upstream"]
+    assert upstream["reachable"] is True and "unreachable_since" not in upstream
+    assert not hub.calls(), "a connection, and nothing sent on it"
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_E08_after_a_start_without_upstream_the_first_who_asks_is_served(hub, start, people, kill):
+    cache = start(offline_access="open")
+    assert cache.get("/acme/private/resolve/main/config.json", people.alice).status == 200
+    time.sleep(0.3)   # on disk
+    hub.kill()
+    cache.restart(kill=kill)
+    wait_for(lambda: cache.status()["upstream"]["reachable"] is False, why="our own connection")
+    assert cache.status()["upstream"]["unreachable_since"] > 0 and cache.metric("hfcache_upstream_up") == 0
+    assert cache.get("/acme/private/resolve/main/config.json").status == 200
+    hub.revive()
+    wait_for(lambda: cache.status()["upstream"]["reachable"] is True, 20, why="the next connection")
+
+
+def test_E09_a_start_before_a_black_hole_is_decided_after_the_connect_timeout(hub, start):
+    hub.blackhole(mode="drop")
+    cache = start(hub_connect_timeout=f"{int(3 * SLOW)}s")
+    assert cache.status()["upstream"]["reachable"] is None
+    wait_for(lambda: cache.status()["upstream"]["reachable"] is False, 10 * SLOW, why="the connect time-out")
+
+
+def test_E08_offline_is_known_from_the_start(hub, start):
+    cache = start(hub_offline="yes")
+    assert cache.status()["upstream"]["reachable"] is False

@@ -209,6 +209,96 @@ def test_W02_a_write_of_which_nobody_knows_is_looked_for(hub, start, people, fau
     assert cache.head(CONFIG)["X-Repo-Commit"] == made[0].id
 
 
+# --- what a write leaves for when upstream is gone (hub-protocol 8.2 rule 3, E08) ---
+
+AT = "/acme/pub/resolve/{}/config.json".format
+SEEN = ("/api/models/acme/pub", "/api/models/acme/pub/refs", "/api/models/acme/pub/revision/dev", "/api/models/acme/pub/revision/v1")
+AFTER_A_WRITE = pytest.mark.parametrize("then", ["goes on", "restarts", "is killed"])
+
+
+def two_more_names(hub):
+    pub = hub.content.repo(PUB)
+    pub.branch("dev")
+    pub.tag("v1")
+    return commit_of(hub).id
+
+
+def upstream_dies(hub, cache, then):
+    if then != "goes on":
+        time.sleep(0.3)   # facts are on disk a tenth of a second after they were learned
+    hub.kill()
+    if then != "goes on":
+        cache.restart(kill=then == "is killed")
+
+
+@AFTER_A_WRITE
+def test_E08_what_was_last_seen_outlives_a_write(hub, start, people, then):
+    cache = start(hub_revision_ttl="1h", hub_metadata_ttl="1h")
+    before = two_more_names(hub)
+    said = {target: cache.get(target).body for target in SEEN}
+    for name in ("dev", "v1", "main"):
+        assert cache.get(AT(name)).status == 200
+    assert cache.head("/acme/pub/resolve/dev/nothing.here")["X-Error-Code"] == "EntryNotFound"
+    old = bytes_of(hub, "config.json")
+    made = commit(cache, people.writer, ("config.json", b"{}"))["commitOid"]
+    assert cache.get(f"/acme/pub/resolve/{made}/config.json").body == b"{}"
+    upstream_dies(hub, cache, then)
+    for _ in range(2):
+        for name in ("dev", "v1"):
+            answer = cache.get(AT(name))
+            assert (answer.status, answer.body, answer["X-Repo-Commit"]) == (200, old, before), name
+            assert 0 <= int(answer["Age"]) < 600
+        assert cache.head("/acme/pub/resolve/dev/nothing.here")["X-Error-Code"] == "EntryNotFound"
+        answer = cache.get(AT("main"))
+        assert (answer.status, answer.body, answer["X-Repo-Commit"]) == (200, b"{}", made)
+        for target in SEEN:
+            answer = cache.get(target)
+            assert (answer.status, answer.body) == (200, said[target]), target
+            assert answer["X-HF-Warning"] and 0 <= int(answer["Age"]) < 600, target
+
+
+def test_W02_after_a_write_every_name_is_asked_for_again(hub, start, people):
+    """However young it is, also by a daemon that has started since."""
+    cache = start(hub_revision_ttl="1h", hub_metadata_ttl="1h")
+    two_more_names(hub)
+    for name in ("dev", "v1"):
+        assert cache.get(AT(name)).status == 200
+    for target in SEEN:
+        assert cache.get(target).status == 200
+    commit(cache, people.writer, ("added.txt", b"added"))
+    time.sleep(0.3)
+    cache.restart(kill=True)
+    now = hub.content.repo(PUB).commit({"config.json": "{}"}, branch="dev").id
+    hub.reset_counters()
+    assert cache.head(AT("dev"))["X-Repo-Commit"] == now
+    assert cache.get("/api/models/acme/pub/revision/dev").json()["sha"] == now
+    for target in SEEN:
+        answer = cache.get(target)
+        assert answer.status == 200 and answer["X-HF-Warning"] is None
+    assert len(hub.calls("hub", "/refs$")) == 1 and len(hub.calls("hub", "/revision/v1$")) == 1
+    hub.reset_counters()
+    assert cache.head(AT("dev"))["X-Repo-Commit"] == now and cache.get("/api/models/acme/pub/refs").status == 200
+    assert not hub.calls(), "what was heard since is believed"
+
+
+@AFTER_A_WRITE
+@pytest.mark.parametrize("kind", ["branch", "tag"])
+def test_W02_a_deleted_name_does_not_come_back_when_upstream_goes(hub, start, people, kind, then):
+    cache = start(hub_revision_ttl="1h", hub_metadata_ttl="1h")
+    before = two_more_names(hub)
+    gone, kept = ("dev", "v1") if kind == "branch" else ("v1", "dev")
+    for name in (gone, kept):
+        assert cache.get(AT(name)).status == 200 and cache.get(f"/api/models/acme/pub/revision/{name}").status == 200
+    assert cache.ask("DELETE", f"/api/models/acme/pub/{kind}/{gone}", people.writer).status == 200
+    upstream_dies(hub, cache, then)
+    for target in (AT(gone), f"/api/models/acme/pub/revision/{gone}"):
+        answer = cache.get(target)
+        assert answer.status in (404, *IGNORANCE) and answer["X-Repo-Commit"] is None, (target, answer.status)
+    for target in (AT(kept), f"/api/models/acme/pub/revision/{kept}"):
+        answer = cache.get(target)
+        assert answer.status == 200 and answer["X-Repo-Commit"] in (before, None), target
+
+
 def test_W08_a_new_repo_is_not_taken_for_missing(hub, start, people):
     cache = start(hub_deny_ttl="1h")
     for token in (None, people.writer):
