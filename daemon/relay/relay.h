@@ -47,6 +47,7 @@ struct relay_query {
 	const struct content_id *verify; /* NULL: bytes as they come; else a GET of this content, borrowed */
 	/* With verify. end 0: all of it; else these bytes, and `headers` asks for exactly them. */
 	struct byte_range range;
+	bool is_by_digest; /* with verify: target asks for it by its digest, so that whatever is answered is said to be it */
 	struct str commit; /* with verify: of this commit; empty: any */
 };
 int relay_start(struct relays *r, const struct relay_query *q, struct relay **ret_relay);

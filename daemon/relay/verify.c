@@ -23,7 +23,7 @@ void verify_init(struct verify *v, const struct relay_query *q)
 	if (v->is_part)
 		v->range = q->range;
 	v->body_bytes = v->range.end - v->range.first;
-	v->is_identified = q->location.len > 0; /* the Hub named its address */
+	v->is_identified = q->location.len > 0 || q->is_by_digest; /* the Hub named its address */
 	if (q->commit.len)
 		v->commit = xstrndup(q->commit.ptr, q->commit.len);
 	if (v->is_part)
