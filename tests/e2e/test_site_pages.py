@@ -17,7 +17,7 @@ TARGETS = ["/api/models?search=pub&limit=5", "/api/datasets?author=acme", "/api/
            "/api/organizations/acme/members", "/avatars/0123abc.svg", "/acme/pub", "/datasets/acme/table", "/acme", "/models?search=x", "/docs/hub/index",
            "/blog/some-post", "/pricing", "/front/build/app.js", "/.well-known/openapi.json", "/acme/pub/blob/main/config.json", "/acme/pub/tree/main",
            "/acme/pub/commits/main", "/settings/tokens", "/api/settings/webhooks", "/api/trending", "/api/quicksearch?q=x", "/api/models-tags-by-type",
-           "/api/tasks", "/api/jobs/alice", "/oauth/userinfo", "/api/registry/token", "/api/spaces/semantic-search?q=x", "/api/spaces/hardware"]
+           "/api/jobs/alice", "/oauth/userinfo", "/api/registry/token", "/api/spaces/semantic-search?q=x", "/api/spaces/hardware"]
 
 
 def test_what_is_not_understood_is_passed_on_for_who_asked(hub, cache, people):
