@@ -149,6 +149,8 @@ def test_P9_two_writers_whose_answers_come_in_the_other_order(hub, start, people
         first = pool.submit(lambda: commit(cache, people.writer, ("a.txt", b"A"), ("config.json", b"A")))
         wait_for(lambda: commit_of(hub).id != before, 10)
         commit(cache, people.writer, ("b.txt", b"B"), ("config.json", b"B"))
+        one = commit_of(hub).parent.id  # its file is held: nothing but the name decides which one is given
+        assert cache.get(f"/acme/pub/resolve/{one}/config.json").body == b"A"
         first.result()
     assert cache.get("/acme/pub/resolve/main/config.json", people.writer).body == b"B"
     assert "b.txt" in cache.get("/api/models/acme/pub/tree/main", people.writer).text
