@@ -127,14 +127,33 @@ static void when_it_is_full_the_old_ones_stay(void **state)
 	for (unsigned i = 0; i < TUNNELS_MAX; i++) {
 		SCOPED_BUF out = { 0 };
 
+		x->request.subject.id[0] = i % 2; /* one alone may have half of them */
 		(void)snprintf(url, sizeof(url), URL "%u", i);
 		assert_true(give(x, url, &out));
 	}
+	x->request.subject.id[0] = 2;
 	assert_false(give(x, URL "more", &last));
 	assert_string_equal(last.bytes, URL "more");
 	now_ms += 3600000;
 	assert_true(give(x, URL "more", &later));
 	assert_int_equal(map_count(x->hub.tunnels.by_ticket), 1);
+}
+
+static void one_user_leaves_room_for_others(void **state)
+{
+	struct fixture *x = *state;
+	SCOPED_BUF mine = { 0 }, yours = { 0 };
+	char url[64];
+
+	for (unsigned i = 0; i < TUNNELS_MAX / 2; i++) {
+		SCOPED_BUF out = { 0 };
+
+		(void)snprintf(url, sizeof(url), URL "%u", i);
+		assert_true(give(x, url, &out));
+	}
+	assert_false(give(x, URL "more", &mine));
+	x->request.subject.id[0] = 1;
+	assert_true(give(x, URL "more", &yours));
 }
 
 static void memory_has_an_end_too(void **state)
@@ -173,8 +192,11 @@ static void an_address_may_not_be_of_any_length(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(an_address_of_the_storage_becomes_ours), CASE(other_addresses_stay_what_they_are),
-		CASE(when_it_is_full_the_old_ones_stay),      CASE(memory_has_an_end_too),
+		CASE(an_address_of_the_storage_becomes_ours),
+		CASE(other_addresses_stay_what_they_are),
+		CASE(when_it_is_full_the_old_ones_stay),
+		CASE(one_user_leaves_room_for_others),
+		CASE(memory_has_an_end_too),
 		CASE(an_address_may_not_be_of_any_length),
 	};
 
