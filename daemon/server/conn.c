@@ -214,22 +214,36 @@ static void check_rate(struct conn *c, uint64_t now_mono_ms)
 	x->rate_acked = acked;
 }
 
+static bool has_hung_up(const struct conn *c)
+{
+	char byte;
+	ssize_t n = recvfrom(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 /*
- * A client of an inference call that has left: nobody else would notice while its connection waits, and a text may be in the making
- * for minutes for nobody. Who merely has no more to say does not close its side.
+ * A client that has left, where nobody else would notice:
+ * - of an inference call whose connection waits: a text may be in the making for minutes for nobody. Who merely has no more to say
+ *   does not close its side;
+ * - in the middle of its body: when the end of the stream comes right behind bytes that did not fill the library's buffer, its
+ *   edge-triggered epoll hears of it with those bytes and never again. Twice in a row, since the library may be about to read.
  */
 static void check_left(struct conn *c)
 {
 	struct exchange *x = c->exchange;
-	char byte;
-	ssize_t n;
+	bool is_parked = x && atomic_load(&x->park) != PARK_RUNNING;
+	bool sends = x && x->phase == PHASE_BODY && !is_parked;
 
-	if (!x || c->is_closing || x->request.route != ROUTE_INFERENCE ||
-	    atomic_load(&x->park) == PARK_RUNNING)
+	if (!x || c->is_closing || !(sends || (is_parked && x->request.route == ROUTE_INFERENCE)) ||
+	    !has_hung_up(c)) {
+		c->is_left = false;
 		return;
-	n = recvfrom(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
-	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+	}
+	if (sends && !c->is_left) {
+		c->is_left = true;
 		return;
+	}
 	x->aborted = ABORTED_CLIENT;
 	conn_cut(c);
 	park_break(x);

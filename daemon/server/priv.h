@@ -113,6 +113,7 @@ struct conn {
 	bool is_refused;       /* the check found a fault; the answer to what came before it is the last */
 	bool is_closing;       /* reads say end of file from now on */
 	bool has_unread;       /* the client may still be sending: close gently */
+	bool is_left;    /* it had hung up in the middle of its body when it was last looked at */
 	bool is_unix;
 	bool is_checked;           /* wire.c knows it; else it must not be given to the library */
 	struct exchange *exchange; /* owned; NULL between requests */
