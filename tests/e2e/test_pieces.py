@@ -2,7 +2,9 @@
 """Pieces of files that nobody fetched whole: kept, given again without upstream, and what they cost it (promises P3, P6, P7)."""
 import random
 import re
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -53,6 +55,12 @@ def some_pieces(dice, size, count):
         yield begin, min(size, begin + dice.choice([1, 17, 5000, 70_000, 300_000, 900_000]))
 
 
+def facts_are_on_disk(cache):
+    """What the file is, and who may read it: durable a moment after they went out (P3)."""
+    with closing(sqlite3.connect(f"file:{cache.store / 'index.db'}?mode=ro", uri=True)) as db:
+        return all(db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("entries", "publics"))
+
+
 @pytest.mark.parametrize("state", ["online", "dead", "unreachable", "restarted", "killed"])
 def test_a_range_that_is_held_asks_nobody(hub, cache, state):
     url, file = large(hub)
@@ -64,6 +72,7 @@ def test_a_range_that_is_held_asks_nobody(hub, cache, state):
     quiet(cache)
     if state == "killed":
         wait_for(lambda: is_on_disk(cache, 0, 10) and is_on_disk(cache, 9 * MIB, 9 * MIB + 500_000), 10)
+        wait_for(lambda: facts_are_on_disk(cache), 10)
         cache.restart(kill=True)
     elif state != "online":
         hub.kill()
@@ -135,6 +144,7 @@ def test_P3_pieces_whose_flight_is_over_survive_a_kill(hub, cache):
     for piece in pieces:
         assert_piece(cache, url, file, *piece)
     wait_for(lambda: all(is_on_disk(cache, *piece) for piece in pieces), 10, why="the map")
+    wait_for(lambda: facts_are_on_disk(cache), 10)
     hub.kill()
     cache.restart(kill=True)
     for piece in pieces:
