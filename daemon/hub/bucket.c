@@ -24,6 +24,8 @@ static int ask_head(struct hub *h, struct request *q, const struct answer **ret_
 	buf_append_str(&key, STR("bucket "));
 	buf_append(&key, q->subject.id, SUBJECT_BYTES);
 	buf_append_str(&key, question.target);
+	if (buf_error(&key))
+		return -E2BIG; /* cut short it would be the key of other questions too */
 	headers_init(&extra);
 	hub_pass_headers(q, &extra);
 	r = request_ask(q, h->opts.asks, buf_str(&key), &question, ret_answer);
