@@ -5,8 +5,8 @@ import re
 from tree import PROGRAM, files, lines, rule
 
 # Includes point to the right only, over any distance; rooms of one step do not see each other.
-STEPS = [["main"], ["server"], ["router"], ["hub", "infer", "admin"], ["reply"], ["auth", "ask", "flight", "relay", "cast", "backend", "keeper"],
-         ["fetch", "store", "index"], ["policy", "metrics", "dialect"], ["common"]]
+STEPS = [["main"], ["server", "tool"], ["router"], ["hub", "infer", "admin"], ["reply"], ["auth", "ask", "flight", "relay", "cast", "backend", "keeper", "intercept"],
+         ["fetch", "store", "index", "splice"], ["ca"], ["policy", "metrics", "dialect"], ["common"]]
 STEP = {room: step for step, rooms in enumerate(STEPS) for room in rooms}
 # The configuration is seen by main alone; it names some decisions of policy.
 CONFIG_SEES = {"config", "policy", "common"}
@@ -14,15 +14,15 @@ CONFIG_SEES = {"config", "policy", "common"}
 # Beginning of the header's name -> the one place that includes it.
 LIBRARIES = {
     "microhttpd.h": "daemon/server/",
-    "curl/": "daemon/fetch/",
+    "curl/": ("daemon/fetch/", "daemon/tool/"),
     "sqlite3.h": "daemon/index/",
     "cJSON.h": "common/json",
     "cjson/": "common/json",
-    "openssl/": "common/hash.c",
-    "gnutls/": "daemon/server/",
+    "openssl/": ("common/hash.c", "daemon/ca/", "daemon/splice/"),
     "uthash.h": "common/map.c",
     "utlist.h": "common/map.c",
     "ini_": "config/file.c",
+    "libsmartcols": "daemon/tool/",
     "systemd/": "daemon/notify.c",
     "cmocka.h": "tests/",
 }

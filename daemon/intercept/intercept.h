@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * intercept - the roads of clients whose code names huggingface.co: a proxy that takes CONNECT, and a TLS listener for names that
+ * the site's DNS leads here. On the inside both are ordinary connections of the server, with https in front of their Host.
+ *
+ *   CONNECT name:443 ──┐ (server's own port, or intercept.listen)
+ *                      ├─ name in hosts   -> TLS with a leaf of the site CA -> the server
+ *   TLS to the listener┘  name in tunnels -> (CONNECT only) blind bytes to the real host
+ *                         else            -> 403, or the TLS alert unrecognized_name
+ *
+ * Owns      its listeners, and clients that have not said yet what they want.
+ * Never     looks into a blind tunnel; connects to an address that a client chose: only to listed names, port 443; asks upstream
+ *           through itself (the machine of the daemon must resolve the real names: see the manual).
+ * Threads   one of its own, "intercept": epoll over listeners and heads. intercept_take() from any thread.
+ * Promises  (1) a head is whole within 10 s and 16 KiB, or the client is let go; at most 256 such clients, 64 per address.
+ *           (2) each refusal is one line in the log with the name, and a sentence to the client that says which option allows it.
+ *           (3) Proxy-Authorization and whatever else stands in a CONNECT head is neither used, kept nor logged.
+ */
+#pragma once
+#include "ca/ca.h"
+#include "splice/splice.h"
+
+struct intercept;
+
+struct intercept_opts {
+	const char *const *listen;  /* as server.listen takes them, without unix:; may be empty (NULL at once) */
+	const char *const *hosts;   /* "router.huggingface.co", "*.example.org" (all below); lower case; NULL ends */
+	const char *const *tunnels; /* likewise; "*" anything */
+	struct ca *ca;
+	struct splices *splices;
+	struct metrics *metrics;
+	const struct clock *clock;
+	/* A stream socket, whose other end is now a connection of the server, of the client `from`; or -errno. */
+	int (*open_inner)(void *ctx, const struct sockaddr_storage *from);
+	void *ctx;
+};
+/* Returns 0; -EADDRINUSE, -EACCES, -EINVAL, other errno with a sentence (free()). */
+int intercept_start(const struct intercept_opts *opts, struct intercept **ret_intercept, char **ret_reason);
+/* "127.0.0.1:43211" of the first listener; NULL without one. Borrowed. */
+const char *intercept_address(const struct intercept *i);
+/* A connection on which a CONNECT has begun: takes the socket; early is what was read of it. */
+void intercept_take(struct intercept *i, int take_fd, const struct sockaddr_storage *from, struct str early);
+void intercept_free(struct intercept *i);
+
+/*
+ * Pure. The head of a CONNECT request (RFC 9110 9.3.6): "CONNECT name:port HTTP/1.x", fields, empty line.
+ * Returns the length of the head with name (points into head) and port; -EAGAIN not whole yet; -EINVAL. Foreign bytes: fuzzed.
+ */
+ssize_t connect_head_parse(struct str head, struct str *ret_name, uint16_t *ret_port);
+/* Does one of the patterns take this name? */
+bool intercept_matches(const char *const *patterns, struct str name);
