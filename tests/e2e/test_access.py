@@ -173,6 +173,7 @@ def test_S06_one_refusal_stops_all(hub, start):
     assert answer.status == 401, "the public mark outlived a refusal"
 
 
+@pytest.mark.slow
 def test_S06_access_taken_away(hub, start, people):
     cache = start(hub_grant_ttl="2s", hub_deny_ttl="1s")
     target = at_commit(hub, "model.safetensors", "acme/gated")

@@ -77,6 +77,7 @@ def test_P11_large_heads(hub, cache):
     assert_whole(cache.get(CONFIG), hub, "config.json")
 
 
+@pytest.mark.slow
 def test_P13_heads_that_never_end(hub, start):
     cache = start(server_head_timeout="2s")
     began = time.monotonic()
@@ -151,6 +152,7 @@ def test_P01_smuggled_requests_are_never_read(cache, hub):
     assert not hub.calls("hub", "smuggled")
 
 
+@pytest.mark.slow
 def test_P12_reset_at_each_byte_of_a_head(hub, cache):
     assert_whole(cache.get(CONFIG), hub, "config.json")
     base = cache.fds()

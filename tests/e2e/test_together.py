@@ -52,6 +52,7 @@ def eight_clients(hub, start):
 
 
 @pytest.mark.seconds(240)
+@pytest.mark.slow
 def test_P6_eight_clients_and_a_cold_256_mib_file(hub, start):
     """All right, 1.00x upstream, first byte within 100 ms of upstream's, at most 1.10x the time of a direct download."""
     tries = []

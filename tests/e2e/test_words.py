@@ -108,6 +108,7 @@ def test_P8_the_same_within_the_life_of_the_name(hub, start):
 
 # --- names ---------------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_P4_a_new_name_is_told_to_nobody_who_may_not_see_it(hub, start, people):
     cache = start(**SHORT)
     hub.content.add_repo("model", "acme/oldname").commit({"config.json": "{}", "w.bin": LFS(b"x" * 5000)})
