@@ -105,7 +105,8 @@ static bool is_young(const struct auth *a, int64_t refused_at)
 	return age_s < 0 || (uint64_t)age_s * 1000 < a->deny_ttl_ms;
 }
 
-static struct access_facts facts_of(struct auth *a, const struct subject *s, struct str repo,
+/* what.ptr NULL: the repo itself. */
+static struct access_facts facts_of(struct auth *a, const struct subject *s, struct str repo, struct str what,
 				    enum access_level level, enum upstream_state upstream)
 {
 	struct access_facts facts = { 0 };
@@ -127,6 +128,8 @@ static struct access_facts facts_of(struct auth *a, const struct subject *s, str
 	facts.grant_ttl_ms = a->grant_ttl_ms;
 	facts.deny_ttl_ms = a->deny_ttl_ms;
 	facts.offline_grace_ms = a->offline_grace_ms;
+	if (what.ptr)
+		shown_find(a->index, s, repo, what, &facts);
 	return facts;
 }
 
@@ -134,7 +137,7 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 				  enum access_level level, enum upstream_state upstream,
 				  struct refusal *ret_refusal)
 {
-	struct access_facts facts = facts_of(a, s, repo, level, upstream);
+	struct access_facts facts = facts_of(a, s, repo, (struct str){ 0 }, level, upstream);
 	enum access_verdict verdict = policy_access(&facts);
 
 	*ret_refusal = (struct refusal){ 0 };
@@ -144,16 +147,24 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 	return verdict;
 }
 
+bool auth_may_see(struct auth *a, const struct subject *s, struct str repo, struct str what,
+		  enum access_level level, enum upstream_state upstream)
+{
+	struct access_facts facts = facts_of(a, s, repo, what, level, upstream);
+
+	return policy_access(&facts) == ACCESS_ALLOW;
+}
+
 /* A line of the list that names the token is about what the page sent; one that names an address is not. */
-bool auth_is_own_right(struct auth *a, const struct subject *s, struct str repo, enum access_level level,
-		       enum upstream_state upstream)
+bool auth_is_own_right(struct auth *a, const struct subject *s, struct str repo, struct str what,
+		       enum access_level level, enum upstream_state upstream)
 {
 	struct subject bare = { .token = s->is_lent ? NULL : s->token };
 	struct access_facts facts;
 
 	if (bare.token)
 		memcpy(bare.id, s->id, SUBJECT_BYTES);
-	facts = facts_of(a, &bare, repo, level, upstream);
+	facts = facts_of(a, &bare, repo, what, level, upstream);
 	if (facts.offline_access == OFFLINE_OPEN)
 		facts.offline_access = OFFLINE_GRANTS;
 	return policy_access(&facts) == ACCESS_ALLOW;
@@ -167,6 +178,15 @@ static void learn_access(struct auth *a, const struct subject *s, const struct v
 	f.kind = s->token ? FACT_GRANT : FACT_PUBLIC;
 	memcpy(f.subject, s->id, SUBJECT_BYTES);
 	index_learn(a->index, &f);
+}
+
+/* It has ended: what was shown for it is no reason to show it again when somebody else has the name and opens it. */
+static void learn_fallen(struct auth *a, const struct subject *s, const struct verdict_facts *v,
+			 enum access_level level, int64_t at)
+{
+	if (at)
+		learn_access(a, s, v, level, at);
+	shown_hide(a->index, s, v->repo, level, clock_wall_s(a->clock));
 }
 
 static void learn_allowed(struct auth *a, const struct subject *s, const struct verdict_facts *v,
@@ -203,8 +223,8 @@ static void learn_refused(struct auth *a, const struct subject *s, const struct 
 		metas_forget(&a->metas, s->id, v->repo);
 	index_find_access(a->index, v->repo, s->id, &known);
 	had = s->token ? known.granted : known.public_level;
-	if (had > left)
-		learn_access(a, s, v, left, s->token ? known.granted_at : known.public_at);
+	if (had > left || index_find_shown(a->index, v->repo, s->id, SHOWN_REPO, NULL) > left)
+		learn_fallen(a, s, v, left, s->token ? known.granted_at : known.public_at);
 }
 
 static void forget_subject(struct auth *a, const struct subject *s)
@@ -228,6 +248,24 @@ static void lent_token_is_bad(struct auth *a, const struct subject *s)
 	lender_unref(l);
 }
 
+static void lent_token_is_good(struct auth *a, const struct subject *s)
+{
+	struct lender *l = lender_now(a);
+
+	if (l && memcmp(l->id, s->id, SUBJECT_BYTES) == 0)
+		atomic_store(&l->is_bad, false);
+	lender_unref(l);
+}
+
+bool auth_own_token_is_bad(struct auth *a)
+{
+	struct lender *l = lender_now(a);
+	bool is_bad = l && atomic_load(&l->is_bad);
+
+	lender_unref(l);
+	return is_bad;
+}
+
 void auth_heard(struct auth *a, const struct subject *s, int status, const struct headers *answer)
 {
 	bool is_bad = status == 401 && str_starts_with(headers_get(answer, STR("X-Error-Message")),
@@ -240,6 +278,8 @@ void auth_heard(struct auth *a, const struct subject *s, int status, const struc
 	if (s->is_lent) {
 		if (is_bad)
 			lent_token_is_bad(a, s);
+		else if (status >= 200 && status < 400)
+			lent_token_is_good(a, s);
 	} else if (status == 401) {
 		knocks_bad(&a->knocks, s, clock_mono_ms(a->clock));
 	} else if (status >= 200 && status < 500 && status != 429) {
@@ -254,9 +294,9 @@ void auth_refused(struct auth *a, const struct subject *s, struct str repo)
 
 	index_find_access(a->index, repo, s->id, &known);
 	if (s->token && known.granted == ACCESS_FILES)
-		learn_access(a, s, &v, ACCESS_META, known.granted_at);
+		learn_fallen(a, s, &v, ACCESS_META, known.granted_at);
 	if (!s->token && known.public_level == ACCESS_FILES)
-		learn_access(a, s, &v, ACCESS_META, known.public_at);
+		learn_fallen(a, s, &v, ACCESS_META, known.public_at);
 }
 
 void auth_learn(struct auth *a, const struct subject *s, const struct verdict_facts *v)

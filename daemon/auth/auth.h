@@ -71,7 +71,8 @@ void auth_set_rules(struct auth *a, const struct auth_rules *rules);
 struct peer {
 	enum { PEER_UNKNOWN, PEER_ADDRESS, PEER_UNIX } kind;
 	uint8_t address[16]; /* IPv4 as ::ffff:a.b.c.d */
-	uint32_t uid;        /* PEER_UNIX */
+	bool is_sealed; /* its bytes came in TLS: it was not in the clear, and nobody is told by the address who may what */
+	uint32_t uid; /* PEER_UNIX */
 };
 /* Who asks. Lives as long as its request. */
 struct subject {
@@ -87,7 +88,7 @@ struct subject {
 /*
  * From the request's Authorization fields (Bearer in any case, Basic with the token as password: the same
  * subject).
- * client   its address, or "unix:UID"
+ * client   its address, "tls:" and its address when it spoke TLS, or "unix:UID"
  * Returns 0; -EINVAL malformed, more than one, or over 4 KiB: never treated as anonymous (Z09); -EPERM a token that came in the
  * clear from another machine, and rules refuse that; -EBUSY too many invalid tokens from there (Z12).
  */
@@ -132,12 +133,33 @@ enum access_verdict auth_may_read(struct auth *a, const struct subject *s, struc
 				  struct refusal *ret_refusal);
 
 /*
+ * The same of one thing of the repo, once the repo itself may be read: has upstream shown it to this subject, or to somebody
+ * without a token? what: as in index_find_shown(). No: for this subject it is as if it were not known, and upstream is asked.
+ */
+bool auth_may_see(struct auth *a, const struct subject *s, struct str repo, struct str what,
+		  enum access_level level, enum upstream_state upstream);
+/* What somebody without a token has been shown of it. */
+enum access_level auth_shown_to_all(struct auth *a, struct str repo, struct str what);
+/*
+ * Of which repo a thing is. Times are in microseconds, of one clock that never stands still: `asked` before the question,
+ * `heard` after its answer. The Hub's own id of the repo was seen, and is the one that is known; a thing that an answer with that
+ * id names is of that repo; and so is what an answer showed that lies between two at which the id was seen.
+ */
+void auth_identity_seen(struct auth *a, struct str repo, int64_t asked, int64_t heard);
+void auth_belongs(struct auth *a, struct str repo, struct str what, int64_t heard);
+void auth_may_belong(struct auth *a, struct str repo, struct str what, int64_t asked, int64_t heard);
+/* Upstream showed it to s; NULL: to all. */
+void auth_shown(struct auth *a, const struct subject *s, struct str repo, struct str what,
+		enum access_level level, int64_t at);
+
+/*
  * Would it be allowed for what the request itself carries, and for what everybody may read? No: the administrator's word about
  * where it comes from, or about all, is what opened. Such an answer is for the client's programs and not for every page that a
  * browser there has open.
  */
-bool auth_is_own_right(struct auth *a, const struct subject *s, struct str repo, enum access_level level,
-		       enum upstream_state upstream);
+/* what: ptr NULL: the repo itself. */
+bool auth_is_own_right(struct auth *a, const struct subject *s, struct str repo, struct str what,
+		       enum access_level level, enum upstream_state upstream);
 
 /* What upstream answered to this subject's own request on this repo, asked for at `asked_at` (wall clock,
  * start of the probe). */
@@ -173,9 +195,13 @@ int auth_ticket_find(struct auth *a, struct str ticket, struct str repo, struct 
  * more) all that it has proved is void. auth_learn() does this too.
  */
 void auth_heard(struct auth *a, const struct subject *s, int status, const struct headers *answer);
+/* Upstream called the daemon's own token invalid, and has not taken it since. */
+bool auth_own_token_is_bad(struct auth *a);
 /*
  * A repo has come into being, gone, or changed who may read it: what was proved or refused there, by anybody, counts no more.
  */
 void auth_forget_repo(struct auth *a, struct str repo);
+/* The Hub's word, to anybody, that everybody may see this much of it at most. The mark becomes an old one. */
+void auth_narrow(struct auth *a, struct str repo, enum access_level level);
 /* The bytes of a file were refused, in words that nobody kept: what was proved about the repo's files ends. */
 void auth_refused(struct auth *a, const struct subject *s, struct str repo);

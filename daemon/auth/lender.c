@@ -159,6 +159,7 @@ bool lender_lends_for(const struct lender *l, struct str repo)
 void lender_refused(struct lender *l, uint64_t now_mono_ms)
 {
 	atomic_store(&l->refused_mono_ms, now_mono_ms + 1);
+	atomic_store(&l->is_bad, true);
 }
 
 bool lender_is_refused(const struct lender *l, uint64_t now_mono_ms)

@@ -51,6 +51,15 @@ bool peer_is_this_machine(const struct peer *p);
 /* A star stands for anything, slashes too. */
 bool repo_pattern_matches(struct str pattern, struct str repo);
 
+/* --- shown.c --- */
+/* Sets is_of_thing, shown_to_all, shown_to_it. */
+void shown_find(struct index *x, const struct subject *s, struct str repo, struct str what,
+		struct access_facts *facts);
+
+/* From now on what was shown to s (a token; or none) counts up to this level. */
+void shown_hide(struct index *x, const struct subject *s, struct str repo, enum access_level level,
+		int64_t now);
+
 /* --- acl.c --- */
 bool acl_allows(const struct acl *acl, const struct subject *s, struct str repo);
 
@@ -70,6 +79,7 @@ struct lender {
 	size_t key_count;
 	_Atomic uint64_t
 		refused_mono_ms; /* when upstream called the token invalid, plus one; 0: it did not */
+	atomic_bool is_bad;      /* since then it was not heard to be good again */
 };
 /* Before anybody else sees it: the ids under this key. */
 void lender_name(struct lender *l, const uint8_t key[SUBJECT_KEY_BYTES]);

@@ -115,7 +115,7 @@ static int admit(struct auth *a, struct str value, struct subject *s)
 	bool is_key = l && lender_knows_key(l, s->id);
 
 	lender_unref(l);
-	if (a->refuses_clear_tokens && !peer_is_this_machine(&s->peer))
+	if (a->refuses_clear_tokens && !s->peer.is_sealed && !peer_is_this_machine(&s->peer))
 		return -EPERM;
 	if (is_key) {
 		take_key_away(s);

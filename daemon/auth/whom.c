@@ -53,6 +53,10 @@ void peer_parse(struct str client, struct peer *ret_peer)
 	unsigned ignored;
 
 	*ret_peer = (struct peer){ .kind = PEER_UNKNOWN };
+	if (str_starts_with(client, STR("tls:"))) {
+		client = after(client, strlen("tls:"));
+		ret_peer->is_sealed = true;
+	}
 	if (str_starts_with(client, STR("unix:"))) {
 		if (parse_uid(after(client, strlen("unix:")), &ret_peer->uid) == 0)
 			ret_peer->kind = PEER_UNIX;
@@ -116,7 +120,8 @@ bool whom_is(const struct whom *w, const struct subject *s)
 	case WHOM_UID:
 		return s->peer.kind == PEER_UNIX && s->peer.uid == w->uid;
 	case WHOM_SUBNET:
-		return s->peer.kind == PEER_ADDRESS && is_in_subnet(w, s->peer.address);
+		return s->peer.kind == PEER_ADDRESS && !s->peer.is_sealed &&
+		       is_in_subnet(w, s->peer.address);
 	}
 	return false;
 }

@@ -30,7 +30,8 @@ static void note_whose_right(struct hub *h, struct request *q, struct str repo, 
 			     int upstream_error, enum access_verdict verdict)
 {
 	if ((verdict == ACCESS_ALLOW || q->subject.is_lent) &&
-	    !auth_is_own_right(h->opts.auth, &q->subject, repo, level, upstream_of(h, upstream_error)))
+	    !auth_is_own_right(h->opts.auth, &q->subject, repo, (struct str){ 0 }, level,
+			       upstream_of(h, upstream_error)))
 		q->is_not_for_pages = true;
 }
 
@@ -99,8 +100,8 @@ void hub_note(struct request *q, const struct hub_route *route)
 struct str hub_canonical(struct hub *h, const struct request *q, const struct hub_route *route,
 			 struct buf *out)
 {
-	/* once asked it is as young as it can be, whatever came of the question */
-	bool is_any = q->ask_count > 0 || fetch_is_down(h->opts.fetch);
+	/* once asked it is as young as it can be, whatever came of the question; not if that is what misled the request */
+	bool is_any = (q->ask_count > 0 && !q->has_restarted) || fetch_is_down(h->opts.fetch);
 
 	buf_init(out, 1024);
 	(void)index_canonical_repo(h->opts.index, route->repo,

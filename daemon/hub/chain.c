@@ -22,6 +22,7 @@ struct chain {
 	struct digest *pages; /* owned */
 	size_t count, room;
 	uint64_t bytes;
+	bool says_too_little, says_too_much; /* of Xet: in a page of it (xet.c) */
 };
 
 static void chain_done(struct chain *c)
@@ -55,6 +56,7 @@ static int walk(struct hub *h, struct str repo, struct str commit, struct str fi
 	buf_append_str(&query, first_query);
 	c->count = 0;
 	c->bytes = 0;
+	c->says_too_little = c->says_too_much = false;
 	while (r == -EAGAIN) {
 		struct doc doc = { 0 };
 		struct str path, next;
@@ -64,6 +66,8 @@ static int walk(struct hub *h, struct str repo, struct str commit, struct str fi
 		    c->count == PAGES_MAX || index_find_doc(h->opts.index, repo, buf_str(&key), &doc) < 0)
 			return -ENODATA;
 		add_page(c, &doc);
+		c->says_too_little |= xet_is_too_little(h, &doc, buf_str(&key));
+		c->says_too_much |= xet_is_too_much(h, &doc);
 		if (doc.link_next) {
 			uri_split_target(str_from(doc.link_next), &path, &next);
 			buf_reset(&query);
@@ -138,21 +142,30 @@ static int keep_whole(struct hub *h, struct str repo, struct str commit, const s
 	SCOPED(bytes_unref) struct bytes *bytes = NULL;
 	struct blob_meta meta;
 	SCOPED_BUF key;
-	int r = join(h, c, &bytes);
+	int r = c->says_too_little ? -ENODATA : join(h, c, &bytes);
 
 	buf_init(&key, 0);
+	if (r == 0 && c->says_too_much) {
+		struct bytes *fitting = document_bytes(h, bytes_str(bytes));
+
+		bytes_unref(bytes);
+		bytes = fitting;
+		r = bytes ? 0 : -EBADMSG;
+	}
 	if (r == 0)
 		r = store_put_bytes(h->opts.store, bytes, &meta);
 	if (r < 0 || whole_key(&key, commit) < 0)
 		return r < 0 ? r : -E2BIG;
 	doc.body = meta.sha256;
 	doc.body_size = meta.size;
+	xet_mark(h, bytes_str(bytes), &doc);
 	memcpy(doc.commit, commit.ptr, COMMIT_HEX);
 	index_learn(h->opts.index, &(struct fact){ .kind = FACT_DOC,
 						   .repo = repo,
 						   .path = buf_str(&key),
 						   .at = doc.fetched_at,
 						   .doc = &doc });
+	doc_done(&doc);
 	return 0;
 }
 
@@ -160,8 +173,9 @@ static bool is_whole_held(struct hub *h, struct str repo, struct str commit)
 {
 	struct doc doc = { 0 };
 	SCOPED_BUF key;
-	bool is_held =
-		whole_key(&key, commit) == 0 && index_find_doc(h->opts.index, repo, buf_str(&key), &doc) == 0;
+	bool is_held = whole_key(&key, commit) == 0 &&
+		       index_find_doc(h->opts.index, repo, buf_str(&key), &doc) == 0 &&
+		       !xet_is_too_little(h, &doc, buf_str(&key));
 
 	doc_done(&doc);
 	return is_held;
@@ -234,7 +248,7 @@ static void chain_is_whole(struct lesson *l, const struct answer *a, const struc
 	if (!is_plain || is_whole_held(h, repo, commit))
 		return;
 	r = keep_whole(h, repo, commit, c);
-	if (r < 0)
+	if (r < 0 && r != -ENODATA)
 		log_info("hub", "a tree stays in pages", LOG_STR("repo", repo), LOG_STR("commit", commit),
 			 LOG_ERR("error", r), LOG_END);
 }

@@ -44,21 +44,24 @@ char *doc_type_of(const struct answer *a)
 	return str_dup(buf_error(&out) ? STR("application/json; charset=utf-8") : buf_str(&out));
 }
 
-static void set_type(const char *type, struct reply *r)
+static void set_type(struct str type, struct reply *r)
 {
-	const char *total = type ? strstr(type, TOTAL) : NULL;
+	const char *total = type.ptr ? memmem(type.ptr, type.len, TOTAL, strlen(TOTAL)) : NULL;
 
-	if (!type)
-		type = "application/json; charset=utf-8";
-	(void)headers_set(&r->headers, STR("Content-Type"),
-			  total ? str_from_range(type, total) : str_from(type));
+	if (!type.ptr)
+		type = STR("application/json; charset=utf-8");
+	(void)headers_set(&r->headers, STR("Content-Type"), total ? str_from_range(type.ptr, total) : type);
 	if (total)
-		(void)headers_set(&r->headers, STR("X-Total-Count"), str_from(total + strlen(TOTAL)));
+		(void)headers_set(&r->headers, STR("X-Total-Count"),
+				  str_from_range(total + strlen(TOTAL), type.ptr + type.len));
 }
 
 void doc_set_fields(struct hub *h, struct request *q, const struct doc *doc, bool is_fresh, struct reply *r)
 {
-	set_type(doc->content_type, r);
+	uint64_t ignored;
+
+	xet_fit(h, doc, r);
+	set_type(xet_type_of(doc, &ignored), r);
 	if (doc->commit[0])
 		(void)headers_addf(&r->headers, "X-Repo-Commit", "%s", doc->commit);
 	if (doc->link_next)
@@ -111,18 +114,25 @@ static int serve_body(struct hub *h, struct request *q, const struct doc_spec *s
 	return error;
 }
 
-/* Returns 0 with a reply; -ENODATA it is not held (any more). */
-static int serve_held(struct hub *h, struct request *q, const struct doc_spec *spec, bool is_down,
-		      bool need_fresh, struct reply *r)
+static enum access_level level_of(const struct doc_spec *spec)
 {
+	return spec->level ? spec->level : ACCESS_META;
+}
+
+/* Returns 0 with a reply; -ENODATA it is not held (any more), or not for this subject. */
+static int serve_held(struct hub *h, struct request *q, const struct doc_spec *spec, bool is_down,
+		      bool need_fresh, int upstream_error, struct reply *r)
+{
+	struct sight sight = { h, q, spec->repo, level_of(spec), upstream_error };
 	struct blob *blob = NULL;
 	struct doc doc = { 0 };
 	enum freshness fresh;
-	int error = index_find_doc(h->opts.index, spec->repo, spec->key, &doc);
+	int error = seen_doc(&sight, spec->key, &doc);
 
 	if (error < 0)
 		return -ENODATA;
-	fresh = freshness_of(h, spec, &doc, is_down);
+	fresh = !is_down && xet_is_too_little(h, &doc, spec->key) ? FRESH_REVALIDATE
+								  : freshness_of(h, spec, &doc, is_down);
 	error = need_fresh && fresh != FRESH_USE ? -ENODATA
 						 : store_open_blob(h->opts.store, &doc.body, &blob);
 	if (error == 0)
@@ -134,6 +144,8 @@ static int serve_held(struct hub *h, struct request *q, const struct doc_spec *s
 		index_touch_blob(h->opts.index, &doc.body, clock_wall_s(h->opts.clock));
 		doc_set_fields(h, q, &doc, in_time || q->used_upstream, r);
 		doc_set_privacy(h, q, spec->repo, spec->level, r);
+		if (!seen_doc_is_open(&sight, spec->key, &doc))
+			(void)headers_set(&r->headers, STR("Cache-Control"), STR("private, no-cache"));
 	}
 	doc_done(&doc);
 	return error < 0 ? -ENODATA : 0;
@@ -167,6 +179,7 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 	int r;
 
 	l->key = spec->is_unkept ? NULL : str_dup(spec->key);
+	l->level = level_of(spec);
 	l->teach = spec->teach;
 	l->kept = spec->kept;
 	memcpy(l->commit, spec->commit, COMMIT_TEXT);
@@ -206,7 +219,7 @@ static void serve_unkept(struct hub *h, struct request *q, const struct doc_spec
 		reply_text(r, 200, NULL, buf_str(&edited));
 	else
 		reply_bytes(r, 200, NULL, bytes);
-	set_type(type, r);
+	set_type(str_from(type), r);
 	doc_set_privacy(h, q, spec->repo, spec->level, r);
 	if (next)
 		link_set_next(r, q, next);
@@ -227,21 +240,17 @@ static bool is_no_help(const struct answer *a)
 }
 
 /* What is held, however old; or a pinned document that says the same. */
-static int serve_any(struct hub *h, struct request *q, const struct doc_spec *spec, struct reply *r)
+static int serve_any(struct hub *h, struct request *q, const struct doc_spec *spec, int upstream_error,
+		     struct reply *r)
 {
 	struct doc_spec other = *spec;
 
 	if (spec->is_unkept)
 		return -ENODATA;
-	if (serve_held(h, q, spec, true, false, r) == 0)
+	if (serve_held(h, q, spec, true, false, upstream_error, r) == 0)
 		return 0;
 	other.key = spec->stand_in;
-	return other.key.len ? serve_held(h, q, &other, true, false, r) : -ENODATA;
-}
-
-static enum access_level level_of(const struct doc_spec *spec)
-{
-	return spec->level ? spec->level : ACCESS_META;
+	return other.key.len ? serve_held(h, q, &other, true, false, upstream_error, r) : -ENODATA;
 }
 
 static int answer_without_upstream(struct hub *h, struct request *q, const struct doc_spec *spec,
@@ -251,7 +260,7 @@ static int answer_without_upstream(struct hub *h, struct request *q, const struc
 
 	if (door == DOOR_CLOSED)
 		return 0;
-	if (door == DOOR_OPEN && serve_any(h, q, spec, r) == 0) {
+	if (door == DOOR_OPEN && serve_any(h, q, spec, proof_error(a), r) == 0) {
 		r->cache_status = "hit; fwd=stale";
 		q->result = RESULT_STALE_HIT;
 		return 0;
@@ -341,7 +350,8 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 		return -EAGAIN;
 	if (door == DOOR_CLOSED)
 		return 0;
-	if (door == DOOR_OPEN && !spec->is_unkept && serve_held(h, q, spec, is_down, true, r) == 0)
+	if (door == DOOR_OPEN && !spec->is_unkept &&
+	    serve_held(h, q, spec, is_down, true, is_down ? -EHOSTUNREACH : 0, r) == 0)
 		return 0;
 	error = ask_for(h, q, route, spec, &answer);
 	if (error == -EAGAIN)
@@ -360,7 +370,7 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 	}
 	/* the name may stand for another repo than before: what is held is given only through its own door */
 	if (spec->is_unkept || answer->learned != 0 || !is_open(h, q, spec) ||
-	    serve_held(h, q, spec, true, false, r) < 0)
+	    serve_held(h, q, spec, true, false, 0, r) < 0)
 		serve_unkept(h, q, spec, answer, r);
 	return 0;
 }

@@ -5,7 +5,7 @@
  * Repo information tells four more things: the canonical id, the commit of the revision, whether everybody may read the files
  * (a yes only when nobody in particular asked, a no whoever asked), and whether it is still the repo that it was.
  */
-#include "hub/priv.h"
+#include "hub/space.h"
 
 #include <errno.h>
 #include "common/alloc.h"
@@ -44,11 +44,34 @@ static void narrow_mark(const struct lesson *l, const struct json *json)
 	struct access_facts known = { 0 };
 
 	index_find_access(l->hub->opts.index, str_from(l->repo), l->subject.id, &known);
-	if (known.public_level > level)
-		index_learn(l->hub->opts.index, &(struct fact){ .kind = FACT_PUBLIC,
-								.repo = str_from(l->repo),
-								.level = level,
-								.at = 1 });
+	if (known.public_level > level ||
+	    auth_shown_to_all(l->hub->opts.auth, str_from(l->repo), SHOWN_REPO) > level)
+		auth_narrow(l->hub->opts.auth, str_from(l->repo), level);
+}
+
+/*
+ * The repo itself was shown: with it, whatever is known to be of it, as far as who asked may read it. Of a gated one the answer
+ * does not say whether he may read its files; if he did since the same repo was shown to him before, he may.
+ */
+static void show_repo(struct lesson *l, const struct json *json, int64_t at)
+{
+	struct index *x = l->hub->opts.index;
+	struct access_facts known = { 0 };
+	enum access_level level = ACCESS_META;
+	int64_t shown_at = 0;
+
+	if (json_is_false(json_get(json, "gated")) && !json_is_true(json_get(json, "disabled"))) {
+		level = l->subject.token || says_public(l, json) ? ACCESS_FILES : ACCESS_META;
+	} else if (index_find_shown(x, str_from(l->repo), l->subject.id, SHOWN_REPO, &shown_at)) {
+		index_find_access(x, str_from(l->repo), l->subject.id, &known);
+		if (l->subject.token && known.granted == ACCESS_FILES &&
+		    known.granted_at > shown_at / 1000000 && known.granted_at < at)
+			level = ACCESS_FILES;
+	}
+	lesson_identifies(l);
+	lesson_shows(l, SHOWN_REPO, level, at);
+	if (l->opens)
+		lesson_opens(l, SHOWN_REPO, l->opens, at);
 }
 
 static bool is_plain_id(struct str id)
@@ -72,6 +95,7 @@ static void end_if_made_anew(struct lesson *l, const struct json *json, int64_t 
 	buf_init(&known, REPO_ID_MAX);
 	if (!is_plain_id(id))
 		return;
+	l->is_identified = true;
 	if (index_find_identity(l->hub->opts.index, repo, &known) == 0 && !str_eq(buf_str(&known), id)) {
 		log_warning("hub", "a repo was made anew under an old name: all that was known of it is void",
 			    LOG_STR("repo", repo), LOG_END);
@@ -133,10 +157,21 @@ static int teach_info(struct lesson *l, const struct answer *a, const struct jso
 	hub_saw_identity(l->hub, str_from(l->repo), l->writes);
 	l->tells_identity = true;
 	end_if_made_anew(l, json, a->asked_at);
-	learn_name(l->hub, str_from(l->repo), revision.len ? revision : STR("main"), sha, a->asked_at);
 	if (is_commit(sha))
 		memcpy(l->commit, sha.ptr, COMMIT_HEX);
 	narrow_mark(l, json);
+	if (json_is_false(json_get(json, "private")))
+		l->opens = open_level(json);
+	if (l->is_identified)
+		show_repo(l, json, a->asked_at);
+	if (is_commit(sha)) {
+		lesson_shows(l, sha, ACCESS_META, a->asked_at);
+		if (l->opens)
+			lesson_opens(l, sha, l->opens, a->asked_at);
+		if (l->is_identified)
+			lesson_belongs(l, sha);
+	}
+	learn_name(l->hub, str_from(l->repo), revision.len ? revision : STR("main"), sha, a->asked_at);
 	if (says_public(l, json))
 		l->proves = ACCESS_FILES;
 	return 0;
@@ -170,16 +205,16 @@ static void keep_pinned(struct lesson *l, const struct answer *a, const struct d
 }
 
 /* The key of what is known about the commit that a name is taken for. *out is initialised here; empty: none. */
-static struct str stand_in_of(struct hub *h, const struct doc_spec *spec, struct str revision,
-			      struct buf *out)
+static struct str stand_in_of(struct hub *h, struct request *q, const struct doc_spec *spec,
+			      struct str revision, struct buf *out)
 {
+	struct sight sight = { h, q, spec->repo, ACCESS_META, -EHOSTUNREACH };
 	char commit[COMMIT_TEXT];
 
 	buf_init(out, 0);
 	if (spec->is_pinned || spec->is_unkept)
 		return STR("");
-	if (index_find_name(h->opts.index, spec->repo, revision.len ? revision : STR("main"), commit, NULL) <
-		    0 &&
+	if (seen_name(&sight, revision.len ? revision : STR("main"), commit, NULL) < 0 &&
 	    index_find_commit(h->opts.index, spec->repo, revision, commit) < 0)
 		return STR("");
 	return pinned_key(spec->key, str_from(commit), out) < 0 ? STR("") : buf_str(out);
@@ -210,22 +245,22 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 	if (doc_question(&spec, has_revision ? "revision" : "info", route->revision, STR(""), query, &key,
 			 &target, r) != 0)
 		return 0;
-	spec.stand_in = stand_in_of(h, &spec, route->revision, &stand_in);
+	spec.stand_in = stand_in_of(h, q, &spec, route->revision, &stand_in);
 	if (spec.is_pinned)
 		memcpy(spec.commit, route->revision.ptr, COMMIT_HEX);
 	return hub_serve_document(h, q, route, &spec, r);
 }
 
 /* A name that moves: when it was last looked at counts, unless nobody can be asked. */
-static bool find_name(struct hub *h, const struct hub_route *route, struct str repo, bool is_down,
-		      char ret_commit[COMMIT_TEXT])
+static bool find_name(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
+		      bool is_down, int upstream_error, char ret_commit[COMMIT_TEXT])
 {
+	struct sight sight = { h, q, repo, ACCESS_META, upstream_error };
 	struct freshness_facts facts = { .now = clock_wall_s(h->opts.clock),
 					 .ttl_ms = h->name_ttl_ms,
 					 .upstream_is_down = is_down };
 
-	facts.is_held =
-		index_find_name(h->opts.index, repo, route->revision, ret_commit, &facts.checked_at) == 0;
+	facts.is_held = seen_name(&sight, route->revision, ret_commit, &facts.checked_at) == 0;
 	if (facts.is_held)
 		return policy_freshness(&facts) == FRESH_USE;
 	return is_down && index_find_commit(h->opts.index, repo, route->revision, ret_commit) == 0;
@@ -234,6 +269,7 @@ static bool find_name(struct hub *h, const struct hub_route *route, struct str r
 int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
 		  char ret_commit[COMMIT_TEXT], struct reply *r)
 {
+	bool is_down = fetch_is_down(h->opts.fetch);
 	SCOPED_BUF canonical;
 	int error;
 
@@ -243,7 +279,7 @@ int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *rout
 		ret_commit[COMMIT_HEX] = 0;
 		return 0;
 	}
-	if (find_name(h, route, repo, fetch_is_down(h->opts.fetch), ret_commit))
+	if (find_name(h, q, route, repo, is_down, is_down ? -EHOSTUNREACH : 0, ret_commit))
 		return 0;
 	error = hub_serve_info(h, q, route, h->name_ttl_ms, STR(""), r);
 	if (error == -EAGAIN)
@@ -252,7 +288,8 @@ int hub_commit_of(struct hub *h, struct request *q, const struct hub_route *rout
 	 * Who may see what follows from it, the door decides. */
 	if (r->status != 200 && q->result != RESULT_OFFLINE_MISS)
 		return 1;
-	if (find_name(h, route, hub_canonical(h, q, route, &canonical), true, ret_commit)) {
+	if (find_name(h, q, route, hub_canonical(h, q, route, &canonical), true,
+		      r->status == 200 ? 0 : -EHOSTUNREACH, ret_commit)) {
 		reply_done(r);
 		reply_init(r);
 		return 0;
@@ -281,10 +318,14 @@ int hub_ask_identity(struct hub *h, struct request *q, const struct hub_route *r
 
 int hub_repo_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
+	if (str_eq(route->kind, STR("spaces")))
+		return space_info(h, q, route, h->doc_ttl_ms, r);
 	return hub_serve_info(h, q, route, h->doc_ttl_ms, q->query, r);
 }
 
 int hub_revision_info(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
+	if (str_eq(route->kind, STR("spaces")))
+		return space_info(h, q, route, h->name_ttl_ms, r);
 	return hub_serve_info(h, q, route, h->name_ttl_ms, q->query, r);
 }

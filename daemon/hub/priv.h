@@ -18,6 +18,8 @@
 #include "common/map.h"
 #include "hub/hub.h"
 
+struct space_keeps;
+
 /* How long a HEAD's word about a branch, and about a file we do not hold yet, is kept to the same client. */
 #define PIN_MS 60000
 #define PINS_MAX 16384
@@ -58,16 +60,29 @@ struct tunnels {
 	size_t bytes;          /* guarded by lock */
 };
 
+/* xet_upload.c: where tokens for writing lead to. */
+#define XET_UPLOADS_MAX 4096
+#define XET_UPLOADS_OF_ONE_MAX 256
+
+struct xet_uploads {
+	struct lock lock;
+	struct map *by_token; /* guarded by lock; what stands for a token -> its storage */
+	struct list oldest;   /* guarded by lock */
+};
+
 struct hub {
 	struct hub_opts opts;
 	_Atomic uint64_t name_ttl_ms, doc_ttl_ms;
 	_Atomic uint64_t write_count; /* writes.c */
+	_Atomic int64_t tick;         /* lesson.c: the last time that it gave */
 	struct pins writes;           /* repo, or who wrote and repo -> the number of its last write */
 	struct tunnels tunnels;
+	struct xet_uploads xet_uploads;
 	struct pins names;    /* client, subject, repo, revision -> commit */
 	struct pins promises; /* content id -> "" : announced by HEAD while not yet held */
 	struct layouts layouts;
-	struct hrefs hrefs; /* repo and object -> where its bytes are */
+	struct hrefs hrefs;              /* repo and object -> where its bytes are */
+	struct space_keeps *space_keeps; /* space_keep.c; a count of ours */
 };
 
 /* --- pin.c: small memories with an end --- */
@@ -169,7 +184,7 @@ int hub_serve_object(struct hub *h, struct request *q, const struct hub_route *r
 void hub_take_ticket(struct hub *h, struct request *q, struct str repo, const struct digest *sha256);
 /*
  * The address of an object on our own server, for this request's subject: "{base}{path}", with a ticket unless anybody may read
- * the repo's files. *out is initialised here, the caller's.
+ * the repo's files. path may have a query. *out is initialised here, the caller's.
  */
 void hub_object_url(struct hub *h, struct request *q, struct str repo, const struct digest *sha256,
 		    struct str path, struct buf *out);
@@ -197,7 +212,11 @@ struct lesson {
 	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
 	struct subject subject;   /* owned */
 	uint64_t writes;          /* write_count when it was asked */
+	int64_t asked, heard;     /* of the clock that auth.h wants; heard 0: not looked at yet */
 	bool tells_identity;      /* the answer itself says which repo it is about */
+	bool is_identified;       /* and by its id */
+	enum access_level opens;  /* what, by its own words, everybody may see */
+	enum access_level level;  /* who asked had shown that he may see so much: of a document */
 	enum access_level proves;
 	/* After the checks and before the document is kept. Returns 0, or -EPROTO: the answer is not what
 	 * it should be. */
@@ -223,8 +242,51 @@ void learn_name(struct hub *h, struct str repo, struct str revision, struct str 
 void learn_alias(struct hub *h, struct str asked, struct str canonical, int64_t at);
 void learn_entry(struct hub *h, struct str repo, const char commit[COMMIT_TEXT], struct str path,
 		 const struct content_id *content, int64_t at);
+/* Upstream's answer showed it to who asked; its words say that everybody may see it; it is of the repo of this identity. */
+void lesson_shows(struct lesson *l, struct str what, enum access_level level, int64_t at);
+void lesson_opens(struct lesson *l, struct str what, enum access_level level, int64_t at);
+void lesson_belongs(struct lesson *l, struct str what);
+/* The identity that is known was seen. */
+void lesson_identifies(struct lesson *l);
+/* The repo holds an object of this content, as who asked was shown. */
+void learn_object(struct lesson *l, const struct content_id *content, int64_t at);
 /* The entries of a tree or paths-info answer; directories are skipped. -EPROTO: malformed, or it contradicts itself. */
 int learn_tree_items(struct lesson *l, const struct answer *a, const struct json *json);
+
+/* --- seen.c: what is known, as far as this request's subject may be told of it --- */
+/*
+ * All: repo is canonical and its door is open at this level; upstream_error as given to hub_door(). -ENODATA also when it is known
+ * but was not shown to the subject: upstream has to be asked, and its answer shows it.
+ */
+#define SEEN_BODY_TEXT (2 * SHA256_BYTES + 1)
+struct sight {
+	struct hub *hub;
+	struct request *request;
+	struct str repo;
+	enum access_level level;
+	int upstream_error;
+};
+bool seen_may_tell(const struct sight *s, struct str what);
+/* As index_find_entry(). */
+int seen_entry(const struct sight *s, struct str commit, struct str path, struct content_id *ret_content);
+/* As index_find_name(); of a name that leads to what was not shown, where it stood when it was last seen before that. */
+int seen_name(const struct sight *s, struct str revision, char ret_commit[COMMIT_TEXT],
+	      int64_t *ret_checked_at);
+/* As index_find_doc(); likewise. */
+int seen_doc(const struct sight *s, struct str key, struct doc *ret_doc);
+/* As index_find_object(). */
+int seen_object(const struct sight *s, const struct digest *sha256, struct object *ret_object);
+/* Who was shown the commit may see the document: there is nothing in it about the repo that the commit does not say. */
+bool seen_follows_from_commit(struct str key, const char *commit);
+/* What stands for the body of a document, and for an object. */
+void seen_body(const struct digest *sha256, char ret_text[SEEN_BODY_TEXT]);
+/* Everybody may read it, so that a cache for many may keep it. */
+bool seen_is_open(struct hub *h, struct str repo, struct str what);
+bool seen_doc_is_open(const struct sight *s, struct str key, const struct doc *doc);
+bool seen_object_is_open(struct hub *h, struct str repo, const struct digest *sha256);
+/* About to be replaced by what not everybody has been shown: the one before is kept beside it. */
+void seen_keep_name(struct hub *h, struct str repo, struct str revision, struct str commit);
+void seen_keep_doc(struct hub *h, struct str repo, struct str key, const struct doc *doc);
 
 /* --- doc.c: documents --- */
 struct doc_spec {
@@ -367,7 +429,10 @@ int hub_forward_head(struct hub *h, struct request *q, enum fetch_origin to, con
 void hub_forward_stream(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r);
 /* Only the fields of the answer, and what is told about it. */
 void hub_forward_fields(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r);
-/* The rest of the answer into q->body, behind what is there. Returns 0 at its end; -EAGAIN; -E2BIG; other: it broke. */
+/*
+ * The rest of the answer into q->body, behind what is there. Returns 0 at its end; -EAGAIN; -E2BIG: no more fits, what is
+ * still to come is still in the relay; other: it broke.
+ */
 int hub_forward_gather(struct request *q);
 
 /* --- writes.c: what a write changes --- */
@@ -392,9 +457,19 @@ bool hub_has_seen_identity(struct hub *h, struct str repo);
 void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route);
 /* Nobody knows whether the write was done: the name it was about is looked up anew, if upstream can be asked. */
 void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_route *route);
+/* It is being sent: if its client leaves before hub_settle_written(), it counts as doubted. */
+void hub_watch_written(struct hub *h, struct request *q, const struct hub_route *route);
+/* What has become of it is known, and booked. */
+void hub_settle_written(struct request *q);
 /* Asks for the repo's refs for what they teach; who may see them, and what is said of it, is the handler's business. Returns
  * 0 when there is an answer, or none to be had; -EAGAIN parked. */
 int hub_ask_refs(struct hub *h, struct request *q, const struct hub_route *route);
+/*
+ * Is the route's revision, 40 hex digits, a branch or tag by the repo's own list? Asks for that. Returns 0 with the commit it
+ * stood on; -EAGAIN; -ENODATA: no, or nobody knows.
+ */
+int hub_find_odd_name(struct hub *h, struct request *q, const struct hub_route *route,
+		      char ret_commit[COMMIT_TEXT]);
 /*
  * Appends what changes with each write to the repo (canonical), to keys of questions: one that was asked before a write is
  * not the answer after it. who: NULL, or only those of this client.
@@ -417,6 +492,29 @@ bool hub_tunnel_url(struct hub *h, const struct request *q, struct str url, stru
 /* --- xet.c: files above hub.xet-above --- */
 /* JSON without what announces Xet, but for files of a listing that are above it. Returns 0; -EINVAL; -E2BIG. */
 int hub_strip_xet(const struct hub *h, struct str text, struct buf *out);
+
+/* Behind the type of a document that is kept: what of Xet is in it. text: its body. */
+void xet_mark(const struct hub *h, struct str text, struct doc *doc);
+/* Its type without that; ptr NULL: it has none. ret_above: 0: nothing of Xet is in it. */
+struct str xet_type_of(const struct doc *doc, uint64_t *ret_above);
+/* A listing that was kept when fewer files were to be announced: it is asked for anew, if it can be. */
+bool xet_is_too_little(const struct hub *h, const struct doc *doc, struct str key);
+/* One that was kept when more were. */
+bool xet_is_too_much(const struct hub *h, const struct doc *doc);
+/* Takes out of a reply that is made of the document what is not to be announced any more. */
+void xet_fit(const struct hub *h, const struct doc *doc, struct reply *r);
+
+/* --- xet_upload.c --- */
+void xet_uploads_init(struct xet_uploads *s);
+void xet_uploads_done(struct xet_uploads *s);
+
+/* --- plain.c --- */
+/*
+ * Asks what is nobody else's answer: its method, origin, target and answer_bytes_max are the caller's, all else is set here. what:
+ * a word that no other kind of question begins its key with. As request_ask().
+ */
+int hub_ask_plainly(struct hub *h, struct request *q, const char *what, struct question *question,
+		    const struct answer **ret_answer);
 
 /* --- bucket.c --- */
 /* The fields that announce Xet and carry its tokens, for the few answers that must have them. */

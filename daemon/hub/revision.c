@@ -34,8 +34,9 @@ static void part_at(struct hub_route *route, struct str all, size_t len)
 }
 
 /* The longest known name that the text begins with; 0: none. ret_at: when it was seen. */
-static size_t find_longest(struct hub *h, struct str repo, struct str all, bool needs_path, int64_t *ret_at)
+static size_t find_longest(const struct sight *sight, struct str all, bool needs_path, int64_t *ret_at)
 {
+	struct index *x = sight->hub->opts.index;
 	char commit[COMMIT_TEXT];
 	unsigned segments = 0;
 	size_t found = 0;
@@ -46,7 +47,10 @@ static size_t find_longest(struct hub *h, struct str repo, struct str all, bool 
 		segments++;
 		if (i == all.len && needs_path)
 			break;
-		if (index_find_name(h->opts.index, repo, (struct str){ all.ptr, i }, commit, ret_at) == 0)
+		/* while upstream has the last word, any name will do to ask it */
+		if ((sight->upstream_error ? seen_name(sight, (struct str){ all.ptr, i }, commit, ret_at)
+					   : index_find_name(x, sight->repo, (struct str){ all.ptr, i },
+							     commit, ret_at)) == 0)
 			found = i;
 	}
 	return found;
@@ -76,23 +80,25 @@ static bool is_old(const struct hub *h, int64_t seen_at)
 
 int hub_settle_revision(struct hub *h, struct request *q, struct hub_route *route, bool needs_path)
 {
-	struct str all, repo;
 	SCOPED_BUF canonical = { 0 };
+	struct sight sight = { .hub = h, .request = q, .level = ACCESS_META };
 	int64_t seen_at = 0;
+	struct str all;
 	size_t len;
 
 	if (is_settled(route) || (needs_path && !memchr(route->path.ptr, '/', route->path.len)))
 		return 0;
 	all = both(route);
-	repo = hub_canonical(h, q, route, &canonical);
-	len = find_longest(h, repo, all, needs_path, &seen_at);
+	sight.upstream_error = hub_is_down(h, q) ? -EHOSTUNREACH : 0;
+	sight.repo = hub_canonical(h, q, route, &canonical);
+	len = find_longest(&sight, all, needs_path, &seen_at);
 	if ((len == 0 || is_old(h, seen_at)) && q->has_valid_subject && !hub_is_down(h, q)) {
 		if (hub_ask_refs(h, q, route) == -EAGAIN)
 			return -EAGAIN;
 		/* the answer may have taught another name of the repo */
 		buf_done(&canonical);
-		repo = hub_canonical(h, q, route, &canonical);
-		len = find_longest(h, repo, all, needs_path, &seen_at);
+		sight.repo = hub_canonical(h, q, route, &canonical);
+		len = find_longest(&sight, all, needs_path, &seen_at);
 	}
 	if (len > 0)
 		part_at(route, all, len);

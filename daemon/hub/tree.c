@@ -77,6 +77,7 @@ static int serve_no_folder(struct hub *h, struct request *q, const struct hub_ro
 			   const struct doc_spec *spec, struct reply *r)
 {
 	SCOPED_BUF key;
+	struct sight sight = { h, q, spec->repo, ACCESS_META, hub_is_down(h, q) ? -EHOSTUNREACH : 0 };
 	struct content_id ignored;
 	enum door door;
 
@@ -86,10 +87,11 @@ static int serve_no_folder(struct hub *h, struct request *q, const struct hub_ro
 	    index_find_entry(h->opts.index, spec->repo, str_from(spec->commit), buf_str(&key), &ignored) !=
 		    -ENOENT)
 		return 1;
-	door = hub_door(h, q, spec->repo, ACCESS_META, ENDPOINT_API, hub_is_down(h, q) ? -EHOSTUNREACH : 0,
-			r);
+	door = hub_door(h, q, spec->repo, ACCESS_META, ENDPOINT_API, sight.upstream_error, r);
 	if (door != DOOR_OPEN)
 		return door == DOOR_CLOSED ? 0 : 1;
+	if (!seen_may_tell(&sight, str_from(spec->commit)))
+		return 1;
 	reply_entry_not_found(r, spec->commit);
 	doc_set_privacy(h, q, spec->repo, ACCESS_META, r);
 	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";

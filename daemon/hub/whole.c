@@ -47,15 +47,16 @@ static int open_whole(struct hub *h, struct request *q, struct str repo, struct 
 		      struct reply *r)
 {
 	bool is_down = hub_is_down(h, q);
-	enum door door = hub_door(h, q, repo, ACCESS_META, ENDPOINT_API, is_down ? -EHOSTUNREACH : 0, r);
+	struct sight sight = { h, q, repo, ACCESS_META, is_down ? -EHOSTUNREACH : 0 };
+	enum door door = hub_door(h, q, repo, ACCESS_META, ENDPOINT_API, sight.upstream_error, r);
 
 	if (door == DOOR_CLOSED)
 		return 2;
-	if (door == DOOR_ASK)
+	if (door == DOOR_ASK || !seen_may_tell(&sight, commit))
 		return 1;
 	w->repo = repo;
 	if (find_whole(h, repo, commit, w) == 0)
-		return 0;
+		return !is_down && xet_is_too_little(h, &w->doc, STR("c:whole/")) ? 1 : 0;
 	doc_done(&w->doc);
 	w->doc = (struct doc){ 0 };
 	if (!index_tree_is_known(h->opts.index, repo, commit) || whole_join(h, repo, commit) < 0)

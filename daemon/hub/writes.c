@@ -6,6 +6,7 @@
  * What was asked before it and is answered after it must not bring that back: each write has a number, lessons and the keys of
  * questions carry it. A branch or tag that a write deletes is forgotten by its own name.
  * Pins stay: a client between its HEAD and its GET reads on (P9); only who wrote wants to see what it wrote.
+ * Of a write whose client leaves before its answer is booked nobody learns what became of it: what it was about is doubted.
  * Another repo under the same name is another matter: nothing that was known counts any more, and nobody's pins do.
  * Never     touches what is pinned to a commit, unless the repo itself is another one.
  * Promises  (1) for PIN_MS after a write, and so for longer than any question lives, no answer to an older question is
@@ -15,6 +16,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include "common/alloc.h"
 
 bool is_write(const struct request *q)
 {
@@ -262,18 +264,74 @@ void hub_forget_written(struct hub *h, const struct request *q, const struct hub
 		forget_written(h, q, route, route->repo); /* what will be asked for under it */
 }
 
-void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_route *route)
+/* Of a push it is not known which names it was about: revision empty. */
+static void doubt(struct hub *h, const struct request *q, struct str repo, struct str revision)
 {
-	SCOPED_BUF canonical = { 0 };
 	char commit[COMMIT_TEXT];
 	int64_t at;
 
-	if (!route || route->repo.len == 0 || route->revision.len == 0 || changes_nothing(q, route))
+	if (revision.len == 0) {
+		doubt_names(h, q, repo, STR(""));
 		return;
-	(void)any_canonical(h, route, &canonical);
+	}
 	/* kept for when upstream has gone with it, but too old to be used while it is there */
-	if (index_find_name(h->opts.index, buf_str(&canonical), route->revision, commit, &at) == 0 &&
-	    !index_is_doubted(at))
-		learn_name(h, buf_str(&canonical), route->revision, str_from(commit),
-			   at - (int64_t)(h->name_ttl_ms / 1000) - 1);
+	if (index_find_name(h->opts.index, repo, revision, commit, &at) == 0 && !index_is_doubted(at))
+		learn_name(h, repo, revision, str_from(commit), at - (int64_t)(h->name_ttl_ms / 1000) - 1);
+}
+
+void hub_doubt_written(struct hub *h, const struct request *q, const struct hub_route *route)
+{
+	SCOPED_BUF canonical = { 0 };
+
+	if (!route || route->repo.len == 0 || changes_nothing(q, route))
+		return;
+	doubt(h, q, any_canonical(h, route, &canonical), route->revision);
+}
+
+/* --- whose client leaves ----------------------------------------------------------------------------------- */
+
+struct watched {
+	struct hub *hub;
+	char *repo, *revision; /* owned */
+};
+
+static void free_watched(void *p)
+{
+	struct watched *w = p;
+
+	free(w->repo);
+	free(w->revision);
+	free(w);
+}
+
+static void client_left(void *p)
+{
+	struct watched *w = p;
+
+	doubt(w->hub, NULL, str_from(w->repo), str_from(w->revision));
+	free_watched(w);
+}
+
+void hub_watch_written(struct hub *h, struct request *q, const struct hub_route *route)
+{
+	SCOPED_BUF canonical = { 0 };
+	struct watched *w;
+
+	/* without a token nothing is written, and who has none shall not make us ask */
+	if (q->trail || !q->subject.token || !is_write(q) || !route || route->repo.len == 0 ||
+	    changes_nothing(q, route))
+		return;
+	w = xcalloc(1, sizeof(*w));
+	w->hub = h;
+	w->repo = str_dup(any_canonical(h, route, &canonical));
+	w->revision = str_dup(route->revision);
+	q->trail = w;
+	q->free_trail = client_left;
+}
+
+void hub_settle_written(struct request *q)
+{
+	if (q->trail)
+		free_watched(TAKE_PTR(q->trail));
+	q->free_trail = NULL;
 }

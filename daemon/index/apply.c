@@ -58,7 +58,7 @@ static int apply_items(struct index *x, const struct index_batch *b)
 
 static int wipe_rights(struct index *x)
 {
-	return sql_exec(x->writer, "DELETE FROM grants; DELETE FROM publics;");
+	return sql_exec(x->writer, "DELETE FROM grants; DELETE FROM publics; DELETE FROM shown;");
 }
 
 static int apply_all(struct index *x, const struct index_batch *b)

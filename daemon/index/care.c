@@ -144,7 +144,7 @@ static const struct {
 } bounds[] = {
 	{ ST_COUNT_ABSENT, ST_TRIM_ABSENT, 100000 },    { ST_COUNT_ALIASES, ST_TRIM_ALIASES, 100000 },
 	{ ST_COUNT_GRANTS, ST_TRIM_GRANTS, 500000 },    { ST_COUNT_DOCS, ST_TRIM_DOCS, 1000000 },
-	{ ST_COUNT_OBJECTS, ST_TRIM_OBJECTS, 1000000 },
+	{ ST_COUNT_OBJECTS, ST_TRIM_OBJECTS, 1000000 }, { ST_COUNT_SHOWN, ST_TRIM_SHOWN, 2000000 },
 };
 
 static int count_rows(struct index *x, enum statement id, int64_t *ret_count)

@@ -11,6 +11,9 @@
  *   alias to=models/acme/new at=…
  *   public level=files at=…
  *   identity id=65a1… at=…
+ *   shown key=<40 hex> level=files at=…   to somebody without a token
+ *   belongs key=<40 hex> level=files at=…   to the repo that has this identity
+ *   hide level=meta at=…              of those that were shown, only so much counts
  *   forget rev=dev at=…               a write: names and documents above it are doubted; rev, if there, is no more
  *   forget-all at=…                   none of the lines above counts, but those about who may read
  *
@@ -26,6 +29,9 @@
 #include <inttypes.h>
 
 #include "common/banned.h"
+
+const uint8_t SHOWN_ITSELF[SUBJECT_BYTES] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+					      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 
 static const struct str level_words[] = {
 	[ACCESS_NONE] = { "none", 4 },
@@ -102,6 +108,25 @@ static void put_doc(struct buf *out, const struct fact *f)
 		put_commit(out, d->commit);
 }
 
+/* What a token was shown dies with the index, as its grants do. Returns whether there is a line. */
+static bool put_shown(struct buf *out, const struct fact *f)
+{
+	static const uint8_t anybody[SUBJECT_BYTES];
+	bool is_itself = memcmp(f->subject, SHOWN_ITSELF, SUBJECT_BYTES) == 0;
+
+	if (!is_itself && memcmp(f->subject, anybody, SUBJECT_BYTES) != 0)
+		return false;
+	(void)buf_append_str(out, f->kind == FACT_HIDE ? STR("hide")
+				  : is_itself          ? STR("belongs")
+						       : STR("shown"));
+	if (f->kind == FACT_SHOWN)
+		put_text(out, "key", f->path);
+	(void)buf_append_str(out, STR(" level="));
+	(void)buf_append_str(out, level_words[f->level]);
+	put_time(out, f->at);
+	return true;
+}
+
 int fact_encode(const struct fact *f, struct buf *out)
 {
 	size_t before = out->len;
@@ -155,6 +180,11 @@ int fact_encode(const struct fact *f, struct buf *out)
 		(void)buf_append_str(out, STR("identity"));
 		put_text(out, "id", f->to);
 		put_time(out, f->at);
+		break;
+	case FACT_SHOWN:
+	case FACT_HIDE:
+		if (!put_shown(out, f))
+			return 0;
 		break;
 	case FACT_FORGET:
 		(void)buf_append_str(out, STR("forget"));
@@ -223,6 +253,9 @@ static const struct {
 	{ "doc", FACT_DOC, HAS(KEY) | HAS(BODY) | HAS(SIZE) },
 	{ "public", FACT_PUBLIC, HAS(LEVEL) },
 	{ "identity", FACT_IDENTITY, HAS(ID) },
+	{ "shown", FACT_SHOWN, HAS(KEY) | HAS(LEVEL) },
+	{ "belongs", FACT_SHOWN, HAS(KEY) | HAS(LEVEL) },
+	{ "hide", FACT_HIDE, HAS(LEVEL) },
 	{ "forget", FACT_FORGET, 0 },
 	{ "forget-all", FACT_FORGET_ALL, 0 },
 };
@@ -406,6 +439,10 @@ static int finish(struct decoder *d)
 		d->fact.size = d->entries;
 	if (d->fact.kind == FACT_ENTRY || d->fact.kind == FACT_OBJECT)
 		return finish_content(d);
+	if (d->fact.kind == FACT_SHOWN) {
+		d->fact.path = text(d, FIELD_KEY);
+		return d->fact.path.len == 0 || d->fact.level == ACCESS_NONE ? -EINVAL : 0;
+	}
 	if (d->fact.kind == FACT_DOC)
 		return finish_doc(d);
 	return 0;
@@ -423,6 +460,8 @@ static int decode_words(struct decoder *d, struct str line)
 	if (kind == sizeof(kinds) / sizeof(kinds[0]))
 		return -EINVAL;
 	d->fact.kind = kinds[kind].kind;
+	if (str_eq(word, STR("belongs")))
+		memcpy(d->fact.subject, SHOWN_ITSELF, SUBJECT_BYTES);
 	while (rest.len) {
 		(void)str_cut(rest, ' ', &word, &rest);
 		r = decode_word(d, word);

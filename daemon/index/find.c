@@ -55,7 +55,8 @@ static void keep_or_replace(struct index *x, struct shard *s, const struct key *
 
 static bool rights_are_distrusted(struct index *x, enum row_kind kind)
 {
-	return (kind == ROW_PUBLIC || kind == ROW_GRANT) && atomic_load(&x->is_distrusted);
+	return (kind == ROW_PUBLIC || kind == ROW_GRANT || kind == ROW_SHOWN) &&
+	       atomic_load(&x->is_distrusted);
 }
 
 int find_on_disk(struct index *x, const struct key *k, struct value *ret)
@@ -347,6 +348,20 @@ void index_find_access(struct index *x, struct str repo, const uint8_t subject[S
 	ret_facts->granted_at = 0;
 	if (memcmp(subject, anonymous, SUBJECT_BYTES) != 0)
 		ret_facts->granted = find_right(x, ROW_GRANT, repo, who, &ret_facts->granted_at);
+}
+
+enum access_level index_find_shown(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES],
+				   struct str what, int64_t *ret_at)
+{
+	SCOPED_KEY k;
+	struct value v;
+
+	key_init(&k, ROW_SHOWN, repo, (struct str){ (const char *)subject, SUBJECT_BYTES }, what);
+	if (find_row(x, &k, &v) == 0)
+		return ACCESS_NONE;
+	if (ret_at)
+		*ret_at = v.access.at;
+	return v.access.level;
 }
 
 void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now)

@@ -23,6 +23,7 @@ enum forget_scope {
 	FORGET_ALL = 'a',
 	FORGET_SUBJECT_GRANTS = 's',
 	FORGET_REPO_GRANTS = 'r',
+	FORGET_SHOWN = 'h', /* to a subject: repo and subject */
 };
 
 static struct str forget_key(struct buf *out, enum forget_scope scope, struct str what)
@@ -81,7 +82,7 @@ void value_doubt(enum row_kind kind, struct value *v)
 static bool is_of_repo(enum row_kind kind)
 {
 	return kind == ROW_NAME || kind == ROW_ENTRY || kind == ROW_TREE || kind == ROW_OBJECT ||
-	       kind == ROW_COMMIT || kind == ROW_DOC || kind == ROW_IDENTITY;
+	       kind == ROW_COMMIT || kind == ROW_DOC || kind == ROW_IDENTITY || kind == ROW_SHOWN;
 }
 
 static enum cover name_is_covered(const struct shard *s, const struct key *k)
@@ -102,12 +103,21 @@ static enum cover doc_is_covered(const struct shard *s, const struct key *k)
 	return forgets_has(s, FORGET_REPO, k->repo) ? COVERS_DOUBT : COVERS_NOT;
 }
 
+static enum cover shown_is_covered(const struct shard *s, const struct key *k)
+{
+	SCOPED_BUF whose = { 0 };
+
+	return forgets_has(s, FORGET_SHOWN, name_in(&whose, k->repo, k->a)) ? COVERS_ALL : COVERS_NOT;
+}
+
 enum cover forget_covers(const struct shard *s, const struct key *k)
 {
 	if (map_count(s->forgets) == 0)
 		return COVERS_NOT;
 	if (is_of_repo(k->kind) && forgets_has(s, FORGET_ALL, k->repo))
 		return COVERS_ALL;
+	if (k->kind == ROW_SHOWN)
+		return shown_is_covered(s, k);
 	if (k->kind == ROW_NAME)
 		return name_is_covered(s, k);
 	if (k->kind == ROW_DOC)
@@ -259,9 +269,66 @@ void learn_forget_grants(struct index *x, const struct fact *f, struct push *p)
 		shard_drop(&x->table.shards[i]);
 }
 
-void settle_forget(struct index *x, const struct fact *f)
+/* --- what was shown --- */
+
+static int hide_row(void *ctx, struct str key, void *value)
+{
+	const struct fact *f = ctx;
+	struct row *row = value;
+
+	if (row->value.state != VALUE_HELD || row->value.access.level <= f->level ||
+	    !str_eq(key_repo(key), f->repo) || !str_eq(key_a(key), subject_str(f)))
+		return 0;
+	if (f->level == ACCESS_NONE)
+		row_set(row, &(struct value){ .state = VALUE_NONE });
+	else
+		row->value.access.level = f->level;
+	return 0;
+}
+
+/* n: as in cover_written(). Shard's lock. */
+static void cover_shown(struct shard *s, const struct fact *f, int n)
+{
+	SCOPED_BUF whose = { 0 };
+
+	forgets_add(s, FORGET_SHOWN, name_in(&whose, f->repo, subject_str(f)), n);
+	/* who read the disk before must not keep what he found */
+	s->epoch++;
+}
+
+static struct shard *shard_of_shown(struct index *x, const struct fact *f)
 {
 	SCOPED_KEY k;
+
+	key_init(&k, ROW_SHOWN, f->repo, subject_str(f), STR(""));
+	return &x->table.shards[k.shard];
+}
+
+void learn_hide(struct index *x, const struct fact *f, struct push *p)
+{
+	struct shard *s = shard_of_shown(x, f);
+	struct item *item = item_new(f);
+	struct fact fact = *f;
+
+	shard_write(s);
+	(void)map_each(s->rows[ROW_SHOWN], hide_row, &fact);
+	cover_shown(s, f, 1);
+	push_locked(x, p, item);
+	shard_drop(s);
+}
+
+static void settle_hide(struct index *x, const struct fact *f)
+{
+	struct shard *s = shard_of_shown(x, f);
+
+	shard_write(s);
+	cover_shown(s, f, -1);
+	shard_drop(s);
+}
+
+void settle_forget(struct index *x, const struct fact *f)
+{
+	SCOPED_KEY k = { .heap = NULL };
 	unsigned first = 0, end = SHARDS;
 	enum forget_scope scope = f->kind == FACT_FORGET       ? FORGET_REPO
 				  : f->kind == FACT_FORGET_ALL ? FORGET_ALL
@@ -269,6 +336,10 @@ void settle_forget(struct index *x, const struct fact *f)
 							       : FORGET_SUBJECT_GRANTS;
 	struct str what = scope == FORGET_SUBJECT_GRANTS ? subject_str(f) : f->repo;
 
+	if (f->kind == FACT_HIDE) {
+		settle_hide(x, f);
+		return;
+	}
 	key_init(&k, scope == FORGET_REPO || scope == FORGET_ALL ? ROW_NAME : ROW_GRANT, f->repo,
 		 subject_str(f), STR(""));
 	if (scope != FORGET_REPO_GRANTS) {

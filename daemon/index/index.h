@@ -22,6 +22,7 @@
  *           (3) a lookup never waits for a transaction.
  */
 #pragma once
+#include <stdatomic.h>
 #include "common/buf.h"
 #include "common/hash.h"
 #include "common/list.h"
@@ -90,6 +91,10 @@ enum fact_kind {
 	FACT_FORGET_ALL,
 	/* the Hub's own id of the repo that stands under this name is `to` */
 	FACT_IDENTITY,
+	/* upstream showed `level` of `path` to subject (all zero: to somebody without a token); see index_find_shown() */
+	FACT_SHOWN,
+	/* what was shown to subject counts up to `level` only: a right of his has ended */
+	FACT_HIDE,
 };
 
 struct doc {
@@ -107,7 +112,7 @@ struct fact {
 	enum fact_kind kind;
 	struct str repo;
 	struct str revision; /* NAME FORGET */
-	struct str path;     /* ENTRY ABSENT; key of DOC */
+	struct str path;     /* ENTRY ABSENT; key of DOC; what was SHOWN */
 	struct str to;       /* ALIAS IDENTITY */
 	char commit[COMMIT_TEXT];
 	struct content_id content; /* ENTRY OBJECT */
@@ -116,7 +121,7 @@ struct fact {
 	uint64_t size;             /* BLOB; TREE: number of entries, filled in by index_take_batch() */
 	uint8_t subject[SUBJECT_BYTES];
 	enum access_level level;
-	int64_t at; /* wall clock of the fact */
+	int64_t at; /* wall clock of the fact, in seconds; SHOWN: in microseconds */
 	const struct doc *doc;
 };
 /* One journal line (no newline): returns 1; 0 for kinds that are not journaled; -E2BIG. */
@@ -154,6 +159,12 @@ int index_find_identity(struct index *x, struct str repo, struct buf *out);
 /* Returns 0; -ENODATA never heard of. ret_checked_at (index_seen_at) may be NULL. */
 int index_find_name(struct index *x, struct str repo, struct str revision, char ret_commit[COMMIT_TEXT],
 		    int64_t *ret_checked_at);
+/*
+ * All names of a repo; some twice, and some may be known no more when they are visited. visit may learn; non-zero stops and is
+ * returned. -errno: the disk cannot be asked. Any thread; reads the disk.
+ */
+int index_names_each(struct index *x, struct str repo, int (*visit)(void *ctx, struct str revision),
+		     void *ctx);
 /* A commit of the repo with this prefix (at least 7 digits) that we hold. -ENODATA none or several. */
 int index_find_commit(struct index *x, struct str repo, struct str prefix, char ret_commit[COMMIT_TEXT]);
 /* Returns 0; -ENOENT known to be absent (said so by upstream, or the tree is known and lacks it); -ENODATA
@@ -171,6 +182,11 @@ void object_done(struct object *o);
  * -ENODATA not known. May read the disk. */
 int index_find_object(struct index *x, struct str repo, const struct digest *sha256,
 		      struct object *ret_object);
+/* The commits that have it, as far as they are known, at most OBJECT_COMMITS_MAX. visit non-zero stops and is returned. Reads the
+ * disk. */
+#define OBJECT_COMMITS_MAX 1000
+int index_object_each(struct index *x, struct str repo, const struct digest *sha256,
+		      int (*visit)(void *ctx, const struct object *o), void *ctx);
 bool index_tree_is_known(struct index *x, struct str repo, struct str commit);
 /* All entries of a known tree in byte order of path. visit non-zero stops and is returned. -ENODATA. Any
  * thread; reads the disk. */
@@ -182,8 +198,74 @@ int index_find_blob(struct index *x, const struct content_id *content, struct di
 /* Fills public_level, public_at, granted, granted_at; the rest is the caller's. */
 void index_find_access(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES],
 		       struct access_facts *ret_facts);
+/*
+ * How much of `what` upstream has shown to this subject, in this repo. what: a commit; the 64 hex digits of a document's body or of
+ * an object; or SHOWN_REPO, the repo that has the identity which is known. It is history and not a right; it ends with the repo
+ * (FACT_FORGET_ALL). ret_at may be NULL; it is in microseconds.
+ * To the subject SHOWN_ITSELF, which is the repo of that identity, was shown what is known to be of it (FILES), or is of it if that
+ * identity was seen again later than `at` (META); SHOWN_SINCE and SHOWN_REPO say when it was seen first and last.
+ */
+#define SHOWN_REPO STR("repo")
+#define SHOWN_SINCE STR("since")
+extern const uint8_t SHOWN_ITSELF[SUBJECT_BYTES];
+enum access_level index_find_shown(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES],
+				   struct str what, int64_t *ret_at);
 /* The blob was served: memory only; flushed in batches. Any thread, no allocation. */
 void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now);
+
+/* --- what is held, for people; what is not on disk yet is not seen. May take seconds; any thread that may wait for so long --- */
+
+struct usage_query {
+	/* Is there a part of this content? NULL: nobody knows. */
+	bool (*is_partial)(void *ctx, const struct content_id *content);
+	void *ctx;
+	atomic_bool *is_stopping; /* may be NULL; true: end with -ECANCELED */
+};
+struct usage_row {
+	char *repo;     /* owned */
+	bool is_public; /* when it was last heard of */
+	uint64_t commits, files, partial_files, documents, bytes;
+	uint64_t shared_bytes; /* of `bytes`, what other repos name too */
+	int64_t used_at;       /* 0: never */
+};
+struct usage {
+	struct usage_row *rows; /* owned, in byte order of repo: those of which something is held */
+	size_t count;
+	uint64_t bytes;              /* of all blobs, each once */
+	uint64_t unreferenced_bytes; /* of those that no repo names any more */
+};
+/* Returns 0 and the caller's; -E2BIG more than can be looked through; -ECANCELED; other errno. */
+int index_survey(struct index *x, const struct usage_query *query, struct usage **ret_usage);
+void usage_free(struct usage *u);
+/* Of the commits of a repo, those that have a name, or files that are held. visit non-zero stops and is returned. */
+struct usage_commit {
+	const char *commit;
+	struct str names; /* each with a NUL after it */
+	uint64_t files, partial_files, bytes;
+};
+int index_commits_each(struct index *x, struct str repo, const struct usage_query *query,
+		       int (*visit)(void *ctx, const struct usage_commit *commit), void *ctx);
+/*
+ * What a repo names that is held or partly held (commit NULL), or one of its commits; and whether other repos, or for a commit any
+ * other commit, name it too. Returns 0; -ENODATA nothing is known of it; -E2BIG; -ECANCELED; other errno.
+ */
+struct alone_item {
+	struct content_id content;
+	bool is_held; /* as a whole: then sha256, git, and size are the blob's */
+	bool has_others;
+	struct digest sha256;
+	struct git_oid git;
+	uint64_t size;
+};
+struct alone {
+	struct alone_item *items; /* owned; the held ones first */
+	size_t count;
+};
+int index_find_alone(struct index *x, struct str repo, const char *commit, const struct usage_query *query,
+		     struct alone *ret_alone);
+void alone_done(struct alone *a);
+/* The names that lead to this repo; visit may learn; non-zero stops and is returned. */
+int index_aliases_each(struct index *x, struct str repo, int (*visit)(void *ctx, struct str name), void *ctx);
 
 /* --- keeper's side --- */
 

@@ -251,9 +251,12 @@ static bool is_sound(const struct fact *f)
 	case FACT_GRANT:
 	case FACT_FORGET:
 	case FACT_FORGET_ALL:
+	case FACT_HIDE:
 		return f->repo.len > 0;
 	case FACT_IDENTITY:
 		return f->repo.len > 0 && f->to.len > 0;
+	case FACT_SHOWN:
+		return f->repo.len > 0 && f->path.len > 0 && f->level != ACCESS_NONE;
 	default:
 		return true;
 	}
@@ -285,6 +288,9 @@ static void learn(struct index *x, const struct fact *f, struct push *p)
 		break;
 	case FACT_FORGET_GRANTS:
 		learn_forget_grants(x, f, p);
+		break;
+	case FACT_HIDE:
+		learn_hide(x, f, p);
 		break;
 	default:
 		learn_rows(x, f, p);
@@ -329,7 +335,7 @@ static void settle_item(struct index *x, const struct item *item)
 	unsigned count;
 
 	if (item->fact.kind == FACT_FORGET || item->fact.kind == FACT_FORGET_GRANTS ||
-	    item->fact.kind == FACT_FORGET_ALL) {
+	    item->fact.kind == FACT_FORGET_ALL || item->fact.kind == FACT_HIDE) {
 		settle_forget(x, &item->fact);
 		return;
 	}

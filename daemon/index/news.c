@@ -50,6 +50,9 @@ unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX])
 	case FACT_IDENTITY:
 		key_init(&keys[0], ROW_IDENTITY, f->repo, none, none);
 		return 1;
+	case FACT_SHOWN:
+		key_init(&keys[0], ROW_SHOWN, f->repo, subject_str(f), f->path);
+		return 1;
 	case FACT_GRANT:
 		key_init(&keys[0], ROW_GRANT, f->repo, subject_str(f), none);
 		return 1;
@@ -64,6 +67,7 @@ unsigned fact_keys(const struct fact *f, struct key keys[FACT_KEYS_MAX])
 	case FACT_FORGET:
 	case FACT_FORGET_GRANTS:
 	case FACT_FORGET_ALL:
+	case FACT_HIDE:
 		break;
 	}
 	return 0;
@@ -106,6 +110,7 @@ void value_from_fact(const struct fact *f, struct value *v)
 		break;
 	case FACT_PUBLIC:
 	case FACT_GRANT:
+	case FACT_SHOWN:
 		v->state = f->level == ACCESS_NONE ? VALUE_NONE : VALUE_HELD;
 		v->access.level = f->level;
 		v->access.at = f->at;
@@ -123,6 +128,7 @@ void value_from_fact(const struct fact *f, struct value *v)
 	case FACT_FORGET:
 	case FACT_FORGET_GRANTS:
 	case FACT_FORGET_ALL:
+	case FACT_HIDE:
 		break;
 	}
 }
@@ -163,6 +169,8 @@ static bool says_the_same(const struct fact *f, const struct value *known)
 	case FACT_PUBLIC:
 	case FACT_GRANT:
 		return f->level == (known->state == VALUE_HELD ? known->access.level : ACCESS_NONE);
+	case FACT_SHOWN:
+		return known->state == VALUE_HELD && f->level <= known->access.level;
 	default:
 		return false;
 	}
@@ -185,6 +193,8 @@ enum sameness fact_compare(const struct fact *f, const struct value *known)
 		return SAME_NO;
 	if (is_for_ever(f))
 		return SAME_YES;
+	if (f->kind == FACT_SHOWN)
+		return (f->at - known->journaled_at) / 1000000 < JOURNAL_AGAIN_S ? SAME_YES : SAME_NO;
 	return f->at - known->journaled_at < JOURNAL_AGAIN_S ? SAME_YES : SAME_NO;
 }
 
@@ -200,6 +210,6 @@ bool fact_is_old_news(const struct fact *f, enum sameness same, const struct val
 bool fact_is_kept(const struct fact *f)
 {
 	return f->kind == FACT_FORGET || f->kind == FACT_FORGET_ALL || f->kind == FACT_FORGET_GRANTS ||
-	       f->kind == FACT_BLOB_GONE ||
+	       f->kind == FACT_HIDE || f->kind == FACT_BLOB_GONE ||
 	       ((f->kind == FACT_PUBLIC || f->kind == FACT_GRANT) && f->level != ACCESS_FILES);
 }

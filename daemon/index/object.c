@@ -133,3 +133,87 @@ int index_find_object(struct index *x, struct str repo, const struct digest *sha
 	memcpy(ret_object->commit, v.object.commit, COMMIT_TEXT);
 	return 0;
 }
+
+/* --- all of its places ------------------------------------------------------------------------------------------ */
+
+struct places {
+	const struct key *key; /* of the object */
+	struct object *at;     /* owned */
+	size_t count;
+};
+
+static void places_add(struct places *p, uint64_t size, struct str commit, struct str path)
+{
+	struct object *o;
+
+	if (p->count == OBJECT_COMMITS_MAX || commit.len != COMMIT_HEX)
+		return;
+	if (!p->at)
+		p->at = xcalloc(OBJECT_COMMITS_MAX, sizeof(*p->at));
+	o = &p->at[p->count++];
+	o->content.kind = CONTENT_LFS;
+	memcpy(o->content.sha256.bytes, p->key->a.ptr, SHA256_BYTES);
+	o->content.size = size;
+	memcpy(o->commit, commit.ptr, COMMIT_HEX);
+	o->path = str_dup(path);
+}
+
+static int add_pinned_entry(void *ctx, struct str key, void *value)
+{
+	struct places *p = ctx;
+	const struct row *row = value;
+	const struct content_id *content = &row->value.content;
+
+	if (row->pins > 0 && row->value.state == VALUE_HELD && !content_is_git(content) &&
+	    str_eq(digest_str(&content->sha256), p->key->a) && str_eq(key_repo(key), p->key->repo))
+		places_add(p, content->size, key_a(key), key_b(key));
+	return 0;
+}
+
+static void add_places_on_disk(struct conn *c, struct places *p)
+{
+	char commit[COMMIT_TEXT];
+	sqlite3_stmt *st = NULL;
+
+	if (sql_start(c, ST_EACH_OBJECT, &st) < 0)
+		return;
+	sql_bind_str(st, 1, p->key->repo);
+	sql_bind_str(st, 2, p->key->a);
+	sql_bind_int(st, 3, OBJECT_COMMITS_MAX);
+	while (sql_row(c, st) > 0)
+		if (sql_copy_commit(st, 1, commit) == 0)
+			places_add(p, (uint64_t)sqlite3_column_int64(st, 0), str_from(commit),
+				   sql_str(st, 2));
+	sql_stop(st);
+}
+
+int index_object_each(struct index *x, struct str repo, const struct digest *sha256,
+		      int (*visit)(void *ctx, const struct object *o), void *ctx)
+{
+	struct places p = { .count = 0 };
+	struct conn *conn;
+	struct shard *s;
+	bool is_covered;
+	SCOPED_KEY k;
+	int r = 0;
+
+	key_init(&k, ROW_OBJECT, repo, digest_str(sha256), STR(""));
+	p.key = &k;
+	s = &x->table.shards[k.shard];
+	shard_read(s);
+	if (s->pinned_entries)
+		(void)map_each(s->rows[ROW_ENTRY], add_pinned_entry, &p);
+	is_covered = forget_covers(s, &k) == COVERS_ALL;
+	shard_drop(s);
+	conn = is_covered ? NULL : readers_take(&x->readers);
+	if (conn) {
+		add_places_on_disk(conn, &p);
+		readers_give(&x->readers, conn);
+	}
+	for (size_t i = 0; r == 0 && i < p.count; i++)
+		r = visit(ctx, &p.at[i]);
+	for (size_t i = 0; i < p.count; i++)
+		object_done(&p.at[i]);
+	free(p.at);
+	return r;
+}

@@ -10,7 +10,8 @@
  *   queue.c    copies of facts, batches                  write.c    a fact as SQL
  *   apply.c    a batch as one transaction                fact.c     facts as journal lines
  *   rebuild.c  the database made anew                    care.c     uses, bounds, checkpoints
- *   object.c   what a repo holds by SHA-256
+ *   object.c   what a repo holds by SHA-256              erase.c    facts that take back, as SQL
+ *   usage.c    what is held of each repo                 alone.c    what nobody else names
  *
  * How memory and disk agree. A fact that is not on disk yet pins its row: what is learned is in memory
  * until it is
@@ -112,6 +113,7 @@ enum row_kind {
 	ROW_DOC,
 	ROW_PUBLIC,
 	ROW_IDENTITY,
+	ROW_SHOWN, /* to a subject: what */
 	ROW_GRANT,
 	ROW_BLOB, /* by SHA-256 */
 	ROW_GIT,  /* git id -> SHA-256; only as good as the ROW_BLOB it leads to */
@@ -147,7 +149,7 @@ struct value {
 		struct {
 			enum access_level level;
 			int64_t at;
-		} access; /* PUBLIC GRANT */
+		} access; /* PUBLIC GRANT SHOWN */
 		struct {
 			struct git_oid git;
 			uint64_t size;
@@ -181,8 +183,8 @@ struct str key_a(struct str bytes);
 struct str key_b(struct str bytes);
 
 struct row {
-	struct list clock;  /* in its shard's clock while no pin holds it */
-	uint32_t pins;      /* facts about it that are not on disk yet */
+	struct list clock; /* in its shard's clock while no pin holds it */
+	uint32_t pins;     /* facts about it that are not on disk yet */
 	enum row_kind kind;
 	atomic_bool is_used;     /* since the clock's hand came by */
 	atomic_bool is_touched;  /* BLOB: used_at is newer than on disk */
@@ -347,6 +349,7 @@ bool tree_is_lost(struct index *x, struct str repo, const char *commit);
 void learn_forget(struct index *x, const struct fact *f, struct push *p);
 void learn_forget_all(struct index *x, const struct fact *f, struct push *p);
 void learn_forget_grants(struct index *x, const struct fact *f, struct push *p);
+void learn_hide(struct index *x, const struct fact *f, struct push *p);
 /* It is on disk, or given up. */
 void settle_forget(struct index *x, const struct fact *f);
 /*
@@ -373,6 +376,15 @@ int find_on_disk(struct index *x, const struct key *k, struct value *ret);
 
 void memo_reset(struct index *x);
 int apply_fact(struct index *x, const struct item *item);
+/* -ENODATA: there is none and it was not to be made. */
+int write_repo_id(struct index *x, struct str repo, bool may_add, int64_t *ret_id);
+
+/* --- erase.c --- */
+
+int apply_forget(struct index *x, const struct fact *f);
+int apply_forget_grants(struct index *x, const struct fact *f);
+int apply_forget_all(struct index *x, const struct fact *f);
+int apply_hide(struct index *x, const struct fact *f);
 static inline bool git_oid_is_none(const struct git_oid *git)
 {
 	static const struct git_oid none;

@@ -118,7 +118,7 @@ static int read_git(sqlite3_stmt *st, struct value *v)
 	return sql_copy(st, 0, v->sha256.bytes, SHA256_BYTES);
 }
 
-enum binding { BY_REPO, BY_REPO_AND_A, BY_REPO_AND_COMMIT, BY_A_AND_REPO, BY_A };
+enum binding { BY_REPO, BY_REPO_AND_A, BY_REPO_A_AND_B, BY_REPO_AND_COMMIT, BY_A_AND_REPO, BY_A };
 
 static const struct {
 	enum statement statement;
@@ -133,6 +133,7 @@ static const struct {
 	[ROW_DOC] = { ST_FIND_DOC, BY_REPO_AND_A, read_doc },
 	[ROW_PUBLIC] = { ST_FIND_PUBLIC, BY_REPO, read_public },
 	[ROW_IDENTITY] = { ST_FIND_IDENTITY, BY_REPO, read_identity },
+	[ROW_SHOWN] = { ST_FIND_SHOWN, BY_REPO_A_AND_B, read_public },
 	[ROW_GRANT] = { ST_FIND_GRANT, BY_A_AND_REPO, read_access },
 	[ROW_BLOB] = { ST_FIND_BLOB, BY_A, read_blob },
 	[ROW_GIT] = { ST_FIND_GIT, BY_A, read_git },
@@ -147,6 +148,11 @@ static void bind(sqlite3_stmt *st, enum binding binding, const struct key *k)
 	case BY_REPO_AND_A:
 		sql_bind_str(st, 1, k->repo);
 		sql_bind_str(st, 2, k->a);
+		break;
+	case BY_REPO_A_AND_B:
+		sql_bind_str(st, 1, k->repo);
+		sql_bind_str(st, 2, k->a);
+		sql_bind_str(st, 3, k->b);
 		break;
 	case BY_REPO_AND_COMMIT:
 		sql_bind_str(st, 1, k->repo);

@@ -11,6 +11,7 @@
  *          ├─ docs                   API answers; their bodies are blobs
  *          ├─ publics, grants        who may read what
  *          ├─ identities             the Hub's own id of the repo: another one is another repo
+ *          ├─ shown                  to whom upstream has shown which commit, document or object
  *          ├─ objects                what the repo holds by SHA-256 although no entry is known to name it
  *   aliases                          old name -> canonical name of a repo
  *   blobs                            what the store holds, by both names, and when it was last read
@@ -71,13 +72,21 @@ static const char *const migrations[] = {
 	/* 3 */
 	"CREATE TABLE identities (repo_id INTEGER PRIMARY KEY REFERENCES repos (id), hub_id BLOB NOT NULL,"
 	" journaled_at INTEGER NOT NULL);",
+	/* 4: the rows that are absent are found by their age, and counted by that as well */
+	"CREATE TABLE shown (repo_id INTEGER NOT NULL REFERENCES repos (id), subject BLOB NOT NULL, what "
+	"BLOB "
+	"NOT NULL,"
+	" level INTEGER NOT NULL, at INTEGER NOT NULL, journaled_at INTEGER NOT NULL,"
+	" PRIMARY KEY (repo_id, subject, what)) WITHOUT ROWID;"
+	"CREATE INDEX shown_at ON shown (at);"
+	"DROP INDEX entries_absent;",
 };
 #define VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
 
 /* Children before parents, as the references ask. */
 static const char wipe_text[] =
 	"DELETE FROM entries; DELETE FROM names; DELETE FROM docs; DELETE FROM publics; DELETE FROM objects;"
-	"DELETE FROM identities;"
+	"DELETE FROM identities; DELETE FROM shown;"
 	"DELETE FROM grants; DELETE FROM aliases; DELETE FROM blobs; DELETE FROM commits;"
 	"DELETE FROM repos; DELETE FROM leaving;";
 

@@ -36,7 +36,7 @@ static int run_for_id(struct conn *c, sqlite3_stmt *find, sqlite3_stmt *add, int
 }
 
 /* -ENODATA: there is none and it was not to be made. */
-static int repo_id(struct index *x, struct str repo, bool may_add, int64_t *ret_id)
+int write_repo_id(struct index *x, struct str repo, bool may_add, int64_t *ret_id)
 {
 	sqlite3_stmt *find = NULL, *add = NULL;
 	int r;
@@ -66,7 +66,7 @@ static int commit_id(struct index *x, struct str repo, const char *commit, int64
 {
 	sqlite3_stmt *find = NULL, *add = NULL;
 	int64_t of;
-	int r = repo_id(x, repo, true, &of);
+	int r = write_repo_id(x, repo, true, &of);
 
 	if (r < 0)
 		return r;
@@ -127,7 +127,7 @@ static int apply_name(struct index *x, const struct item *item)
 	int r = commit_id(x, f->repo, f->commit, &commit);
 
 	if (r == 0)
-		r = repo_id(x, f->repo, true, &repo);
+		r = write_repo_id(x, f->repo, true, &repo);
 	if (r == 0)
 		r = sql_start(x->writer, ST_PUT_NAME, &st);
 	if (r < 0)
@@ -182,7 +182,7 @@ static int apply_object(struct index *x, const struct item *item)
 
 	if (item->same == SAME_YES)
 		return 0; /* by a row of its own or by an entry */
-	r = repo_id(x, f->repo, true, &repo);
+	r = write_repo_id(x, f->repo, true, &repo);
 	if (r == 0)
 		r = sql_start(x->writer, ST_PUT_OBJECT, &st);
 	if (r < 0)
@@ -222,7 +222,7 @@ static int apply_doc(struct index *x, const struct item *item)
 	const struct doc *d = f->doc;
 	sqlite3_stmt *st = NULL;
 	int64_t repo, commit;
-	int r = repo_id(x, f->repo, true, &repo);
+	int r = write_repo_id(x, f->repo, true, &repo);
 
 	if (r == 0 && d->commit[0])
 		r = commit_id(x, f->repo, d->commit, &commit);
@@ -250,7 +250,7 @@ static int apply_public(struct index *x, const struct item *item)
 	bool is_drop = f->level == ACCESS_NONE;
 	sqlite3_stmt *st = NULL;
 	int64_t repo;
-	int r = repo_id(x, f->repo, !is_drop, &repo);
+	int r = write_repo_id(x, f->repo, !is_drop, &repo);
 
 	if (r == -ENODATA)
 		return 0;
@@ -273,7 +273,7 @@ static int apply_grant(struct index *x, const struct fact *f)
 	bool is_drop = f->level == ACCESS_NONE;
 	sqlite3_stmt *st = NULL;
 	int64_t repo;
-	int r = repo_id(x, f->repo, !is_drop, &repo);
+	int r = write_repo_id(x, f->repo, !is_drop, &repo);
 
 	if (r == -ENODATA)
 		return 0;
@@ -350,91 +350,6 @@ static int apply_blob_gone(struct index *x, const struct fact *f)
 	return r;
 }
 
-static int run_for_repo(struct index *x, enum statement id, int64_t repo)
-{
-	sqlite3_stmt *st = NULL;
-	int r = sql_start(x->writer, id, &st);
-
-	if (r < 0)
-		return r;
-	sql_bind_int(st, 1, repo);
-	return sql_run(x->writer, st);
-}
-
-static int run_for_repo_and(struct index *x, enum statement id, int64_t repo, struct str text)
-{
-	sqlite3_stmt *st = NULL;
-	int r = sql_start(x->writer, id, &st);
-
-	if (r < 0)
-		return r;
-	sql_bind_int(st, 1, repo);
-	sql_bind_str(st, 2, text);
-	return sql_run(x->writer, st);
-}
-
-static int drop_name(struct index *x, int64_t repo, struct str revision)
-{
-	SCOPED_BUF segment = { 0 };
-	int r = run_for_repo_and(x, ST_FORGET_NAME, repo, revision);
-
-	buf_init(&segment, revision.len + 2);
-	(void)buf_append_char(&segment, '/'); /* fits */
-	(void)buf_append_str(&segment, revision);
-	(void)buf_append_char(&segment, '/');
-	return r < 0 ? r : run_for_repo_and(x, ST_FORGET_DOCS_ABOUT, repo, buf_str(&segment));
-}
-
-static int apply_forget(struct index *x, const struct fact *f)
-{
-	int64_t repo;
-	int r = repo_id(x, f->repo, false, &repo);
-
-	if (r < 0)
-		return r == -ENODATA ? 0 : r;
-	if (f->revision.len)
-		r = drop_name(x, repo, f->revision);
-	if (r == 0)
-		r = run_for_repo(x, ST_DOUBT_NAMES, repo);
-	if (r == 0)
-		r = run_for_repo(x, ST_DOUBT_DOCS, repo);
-	return r;
-}
-
-static int apply_forget_grants(struct index *x, const struct fact *f)
-{
-	sqlite3_stmt *st = NULL;
-	int64_t repo;
-	int r;
-
-	if (f->repo.len) {
-		r = repo_id(x, f->repo, false, &repo);
-		return r == -ENODATA ? 0 : r < 0 ? r : run_for_repo(x, ST_FORGET_GRANTS_OF_REPO, repo);
-	}
-	r = sql_start(x->writer, ST_FORGET_GRANTS_OF_SUBJECT, &st);
-	if (r < 0)
-		return r;
-	sql_bind_bytes(st, 1, f->subject, SUBJECT_BYTES);
-	return sql_run(x->writer, st);
-}
-
-/* Children before parents. The commits go as well, and with them what the memo says about them. */
-static int apply_forget_all(struct index *x, const struct fact *f)
-{
-	static const enum statement steps[] = { ST_FORGET_NAMES,       ST_FORGET_ALL_DOCS,
-						ST_FORGET_ALL_OBJECTS, ST_FORGET_ALL_ENTRIES,
-						ST_FORGET_ALL_COMMITS, ST_FORGET_IDENTITY };
-	int64_t repo;
-	int r = repo_id(x, f->repo, false, &repo);
-
-	if (r < 0)
-		return r == -ENODATA ? 0 : r;
-	memo_reset(x);
-	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(steps[0]); i++)
-		r = run_for_repo(x, steps[i], repo);
-	return r;
-}
-
 static int apply_identity(struct index *x, const struct item *item)
 {
 	const struct fact *f = &item->fact;
@@ -444,7 +359,7 @@ static int apply_identity(struct index *x, const struct item *item)
 
 	if (item->same == SAME_YES)
 		return 0;
-	r = repo_id(x, f->repo, true, &repo);
+	r = write_repo_id(x, f->repo, true, &repo);
 	if (r == 0)
 		r = sql_start(x->writer, ST_PUT_IDENTITY, &st);
 	if (r < 0)
@@ -452,6 +367,28 @@ static int apply_identity(struct index *x, const struct item *item)
 	sql_bind_int(st, 1, repo);
 	sql_bind_str(st, 2, f->to);
 	sql_bind_int(st, 3, journaled_at(item));
+	return sql_run(x->writer, st);
+}
+
+static int apply_shown(struct index *x, const struct item *item)
+{
+	const struct fact *f = &item->fact;
+	sqlite3_stmt *st = NULL;
+	int64_t repo;
+	int r;
+
+	r = write_repo_id(x, f->repo, true, &repo);
+	if (r == 0)
+		r = sql_start(x->writer, ST_PUT_SHOWN, &st);
+	if (r < 0)
+		return r;
+	sql_bind_int(st, 1, repo);
+	sql_bind_bytes(st, 2, f->subject, SUBJECT_BYTES);
+	sql_bind_str(st, 3, f->path);
+	sql_bind_int(st, 4, f->level);
+	sql_bind_int(st, 5, f->at);
+	sql_bind_int(st, 6, journaled_at(item));
+	sql_bind_int(st, 7, item->same == SAME_YES);
 	return sql_run(x->writer, st);
 }
 
@@ -491,6 +428,10 @@ int apply_fact(struct index *x, const struct item *item)
 		return apply_forget_all(x, f);
 	case FACT_IDENTITY:
 		return apply_identity(x, item);
+	case FACT_SHOWN:
+		return apply_shown(x, item);
+	case FACT_HIDE:
+		return apply_hide(x, f);
 	case FACT_USE:
 		break;
 	}

@@ -169,7 +169,7 @@ static void group_failed(struct journal *j, struct index_batch *b, const struct 
 		const struct fact *f = index_batch_fact(b, g->facts[i]);
 
 		index_batch_unjournaled(b, g->facts[i]);
-		if (f->kind == FACT_FORGET_ALL || f->kind == FACT_FORGET ||
+		if (f->kind == FACT_FORGET_ALL || f->kind == FACT_FORGET || f->kind == FACT_HIDE ||
 		    (f->kind == FACT_PUBLIC && f->level != ACCESS_FILES))
 			owe(j, f->repo, line_of(t, g->facts[i]));
 	}

@@ -6,6 +6,8 @@
  *   a refusal        ends every grant and mark that is not newer than itself; while young it is the verdict
  *   the public mark  for everybody; for an anonymous subject it is the only thing that counts
  *   the own grant    for whoever has a token
+ * A name can come to stand for another repo without anybody saying so. A right is therefore good only for what upstream has shown:
+ * what is open to all for what was shown without a token, the own one also for what was shown to that token.
  * Without a proof that counts: ask upstream, or, when it cannot be asked, refuse. Two policies put the administrator's word in
  * the place of upstream's, whatever that was; only while upstream is gone for everybody, so that no client opens a door by
  * making a question fail.
@@ -22,15 +24,26 @@ static bool is_outdone_by_refusal(const struct access_facts *f, int64_t learnt_a
 	return f->denied_at != 0 && learnt_at <= f->denied_at;
 }
 
+static bool was_shown_to_all(const struct access_facts *f)
+{
+	return !f->is_of_thing || f->shown_to_all >= f->wanted;
+}
+
+static bool was_shown_to_it(const struct access_facts *f)
+{
+	return was_shown_to_all(f) || f->shown_to_it >= f->wanted;
+}
+
 static bool is_public_enough(const struct access_facts *f)
 {
-	return f->public_at != 0 && f->public_level >= f->wanted && !is_outdone_by_refusal(f, f->public_at);
+	return f->public_at != 0 && f->public_level >= f->wanted && was_shown_to_all(f) &&
+	       !is_outdone_by_refusal(f, f->public_at);
 }
 
 static bool is_granted_enough(const struct access_facts *f)
 {
 	/* what anonymous requests may do is the public mark's to say, so that there is one place to take it away */
-	return !f->is_anonymous && f->granted_at != 0 && f->granted >= f->wanted &&
+	return !f->is_anonymous && f->granted_at != 0 && f->granted >= f->wanted && was_shown_to_it(f) &&
 	       !is_outdone_by_refusal(f, f->granted_at);
 }
 

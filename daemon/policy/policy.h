@@ -51,6 +51,12 @@ struct access_facts {
 	/* this subject's last refusal, newer than its grant (0: none) */
 	int64_t denied_at;
 	bool is_anonymous;
+	/*
+	 * Not the repo is wanted but one thing of it: a commit with all that is pinned to it, a document, an object. Then it also
+	 * counts what upstream itself has shown of that thing: to somebody without a token, and to this subject.
+	 */
+	bool is_of_thing;
+	enum access_level shown_to_all, shown_to_it;
 	int64_t now;
 	bool upstream_is_down; /* this question found nobody to prove it */
 	/* nobody can ask it anything, and no client brought that about: only then do the administrator's own words count */
@@ -73,6 +79,12 @@ enum infer_mode {
 	INFER_REPLAY,        /* give whatever is kept; ask for the rest */
 	INFER_OFFLINE,       /* never ask */
 };
+/* Who is given what was kept (3.4). */
+enum infer_scope {
+	INFER_IDENTITY, /* the token that asked for it */
+	INFER_SHARED,   /* everybody, for models that are proven to be public */
+	INFER_NAMED,    /* the same, among those who name the same namespace */
+};
 /* Which program an inference server of one's own is: its paths, and how it says things (inference-protocol 4.1). */
 enum backend_kind {
 	BACKEND_HF, /* the pipeline contract of the Hub's own service, at the URL itself */
@@ -83,6 +95,9 @@ enum backend_kind {
 	BACKEND_OLLAMA,
 	BACKEND_OPENAI, /* any server that speaks /v1/… */
 };
+/* Their words, as options spell them. policy_infer_mode(): -EINVAL it is none. */
+int policy_infer_mode(struct str word);
+const char *policy_backend_name(enum backend_kind kind);
 
 /* --- fills
  * --------------------------------------------------------------------------------------------------- */

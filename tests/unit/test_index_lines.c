@@ -36,6 +36,8 @@ static void expect_round_trip(const struct fact *f)
 		expect_same_doc(got.doc, f->doc);
 	else
 		assert_int_equal(got.at, f->at);
+	if (f->kind == FACT_SHOWN)
+		assert_memory_equal(got.subject, f->subject, SUBJECT_BYTES);
 	if (f->kind == FACT_ENTRY)
 		assert_true(content_id_eq(&got.content, &f->content));
 }
@@ -76,6 +78,12 @@ static void facts_survive_the_way_through_a_line(void **state)
 		f = right_fact(FACT_PUBLIC, 0, level, 77);
 		expect_round_trip(&f);
 	}
+	f = (struct fact){ .kind = FACT_SHOWN, .repo = REPO, .path = STR(C1), .level = ACCESS_META, .at = 7 };
+	expect_round_trip(&f);
+	memcpy(f.subject, SHOWN_ITSELF, SUBJECT_BYTES);
+	expect_round_trip(&f);
+	f = (struct fact){ .kind = FACT_HIDE, .repo = REPO, .level = ACCESS_NONE, .at = 7 };
+	expect_round_trip(&f);
 	f = (struct fact){ .kind = FACT_DOC, .repo = REPO, .path = STR("m:x y?a=1&b=%"), .doc = &doc };
 	expect_round_trip(&f);
 	f.doc = &bare;

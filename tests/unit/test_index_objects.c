@@ -202,8 +202,10 @@ static void a_database_of_the_first_version_is_brought_on(void **state)
 	index_close(f->index);
 	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db,
-				      "DROP TABLE objects; DROP TABLE identities; DROP INDEX "
-				      "entries_content; PRAGMA user_version = 1",
+				      "DROP TABLE objects; DROP TABLE identities; DROP TABLE shown;"
+				      "DROP INDEX entries_content;"
+				      "CREATE INDEX entries_absent ON entries (commit_id) WHERE kind = 2;"
+				      "PRAGMA user_version = 1",
 				      NULL, NULL, NULL),
 			 SQLITE_OK);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);

@@ -129,6 +129,73 @@ static void check_access(const struct access_facts *f)
 	}
 }
 
+/* A right that is good for less is as good as none. */
+static struct access_facts without_what_was_not_shown(struct access_facts f)
+{
+	enum access_level shown = f.shown_to_it > f.shown_to_all ? f.shown_to_it : f.shown_to_all;
+
+	if (f.shown_to_all < f.wanted)
+		f.public_at = 0;
+	if (shown < f.wanted)
+		f.granted_at = 0;
+	f.is_of_thing = false;
+	return f;
+}
+
+static void what_was_not_shown_is_open_to_nobody(void **state)
+{
+	EACH(public_age, -1, 0, PUBLIC_TTL, -400)
+	EACH(grant_age, -1, 0, GRANT_TTL, GRACE)
+	EACH(deny_age, -1, 10, 400)
+	for (unsigned bits = 0; bits < 128; bits++)
+		for (int levels = 0; levels < 81; levels++) {
+			struct access_facts f = facts_of_nobody(), less;
+			enum access_verdict v;
+
+			f.public_at = public_age == -1 ? 0 : NOW - public_age;
+			f.granted_at = grant_age == -1 ? 0 : NOW - grant_age;
+			f.denied_at = deny_age == -1 ? 0 : NOW - deny_age;
+			f.public_level = (enum access_level)(levels % 3);
+			f.granted = (enum access_level)(levels / 3 % 3);
+			f.shown_to_all = (enum access_level)(levels / 9 % 3);
+			f.shown_to_it = (enum access_level)(levels / 27);
+			f.wanted = bits & 1 ? ACCESS_FILES : ACCESS_META;
+			f.is_anonymous = bits & 2;
+			f.upstream_is_down = bits & 4;
+			f.offline_access = (enum offline_access)(bits >> 3 & 3);
+			f.upstream_is_gone = bits & 32;
+			f.is_listed = bits & 64;
+			f.is_of_thing = true;
+			v = policy_access(&f);
+			less = without_what_was_not_shown(f);
+			if (public_age != -400)
+				assert_int_equal(v == ACCESS_ALLOW, policy_access(&less) == ACCESS_ALLOW);
+			/* never more than of the repo itself */
+			f.is_of_thing = false;
+			assert_true(v != ACCESS_ALLOW || policy_access(&f) == ACCESS_ALLOW);
+		}
+}
+
+static void what_only_a_token_was_shown_is_not_open_by_the_public_mark(void **state)
+{
+	struct access_facts f = facts_of_nobody();
+
+	f.public_level = ACCESS_FILES;
+	f.public_at = NOW - 1;
+	f.is_of_thing = true;
+	f.shown_to_it = ACCESS_FILES;
+	assert_int_equal(policy_access(&f), ACCESS_PROBE); /* its right has ended since */
+	f.upstream_is_down = f.upstream_is_gone = true;
+	assert_int_equal(policy_access(&f), ACCESS_DENY);
+	f.granted = ACCESS_FILES;
+	f.granted_at = NOW - 100;
+	assert_int_equal(policy_access(&f), ACCESS_ALLOW);
+	f.offline_access = OFFLINE_PUBLIC;
+	assert_int_equal(policy_access(&f), ACCESS_DENY);
+	f.shown_to_all = ACCESS_FILES;
+	assert_int_equal(policy_access(&f), ACCESS_ALLOW);
+}
+
 static void access_follows_its_table(void **state)
 {
 	unsigned checked = 0;
@@ -418,6 +485,8 @@ int main(void)
 		cmocka_unit_test(refusal_ends_an_older_public_mark_at_once),
 		cmocka_unit_test(mark_newer_than_the_refusal_lets_everybody_in),
 		cmocka_unit_test(metadata_grant_opens_no_file),
+		cmocka_unit_test(what_was_not_shown_is_open_to_nobody),
+		cmocka_unit_test(what_only_a_token_was_shown_is_not_open_by_the_public_mark),
 		cmocka_unit_test(strict_offline_choice_ignores_live_grants),
 		cmocka_unit_test(administrators_list_counts_only_while_upstream_is_gone_for_all),
 		cmocka_unit_test(open_means_everybody_while_upstream_is_gone),
