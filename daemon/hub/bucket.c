@@ -11,26 +11,9 @@
 
 static int ask_head(struct hub *h, struct request *q, const struct answer **ret_answer)
 {
-	struct headers extra;
-	struct question question = { .method = "HEAD",
-				     .target = str_from(q->target),
-				     .token = q->subject.token,
-				     .headers = &extra,
-				     .follow = FETCH_FOLLOW_SAME_ORIGIN };
-	SCOPED_BUF key;
-	int r;
+	struct question question = { .method = "HEAD", .target = str_from(q->target) };
 
-	buf_init(&key, 32768);
-	buf_append_str(&key, STR("bucket "));
-	buf_append(&key, q->subject.id, SUBJECT_BYTES);
-	buf_append_str(&key, question.target);
-	if (buf_error(&key))
-		return -E2BIG; /* cut short it would be the key of other questions too */
-	headers_init(&extra);
-	hub_pass_headers(q, &extra);
-	r = request_ask(q, h->opts.asks, buf_str(&key), &question, ret_answer);
-	headers_done(&extra);
-	return r;
+	return hub_ask_plainly(h, q, "bucket", &question, ret_answer);
 }
 
 void hub_copy_xet(const struct headers *from, struct reply *r)

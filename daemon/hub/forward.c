@@ -21,7 +21,8 @@ static int start(struct hub *h, struct request *q, enum fetch_origin to)
 {
 	struct headers extra;
 	bool is_at_hand = q->body_kind == BODY_SMALL && q->body.len > 0;
-	struct relay_query query = { .method = q->method,
+	struct relay_query query = { .who = str_from(q->client),
+				     .method = q->method,
 				     .origin = to,
 				     .target = str_from(q->target),
 				     .headers = &extra,
@@ -93,6 +94,7 @@ static int refuse(struct hub *h, struct request *q, enum fetch_origin to, const 
 	bool was_sent = q->relay != NULL;
 
 	relay_free(TAKE_PTR(q->relay));
+	hub_settle_written(q);
 	q->busy_ms = fetch_busy_ms(h->opts.fetch, to, str_from(q->target), q->subject.token);
 	if (was_sent && is_write(q))
 		hub_doubt_written(h, q, route);
@@ -122,12 +124,15 @@ int hub_forward_head(struct hub *h, struct request *q, enum fetch_origin to, con
 	error = q->relay ? 0 : fetch_origin_is_down(h->opts.fetch, to) ? -EHOSTUNREACH : start(h, q, to);
 	if (error < 0)
 		return refuse(h, q, to, route, error, r);
+	hub_watch_written(h, q, route);
 	while ((error = relay_head(q->relay, &ret->status, &ret->headers, &ret->content_length)) == -EAGAIN)
 		if (request_park_relay(q, false) == -EAGAIN)
 			return -EAGAIN;
 	if (error < 0)
 		return refuse(h, q, to, route, error, r);
 	auth_heard(h->opts.auth, &q->subject, ret->status, ret->headers);
+	if (ret->status >= 300 && ret->status < 500)
+		hub_settle_written(q);
 	return 0;
 }
 
@@ -136,7 +141,10 @@ int hub_forward_gather(struct request *q)
 	char piece[16384];
 
 	for (;;) {
-		ssize_t n = relay_read(q->relay, piece, sizeof(piece));
+		size_t room = q->body.bytes_max - q->body.len;
+		ssize_t n =
+			room == 0 ? -E2BIG
+				  : relay_read(q->relay, piece, room < sizeof(piece) ? room : sizeof(piece));
 
 		if (n == -EAGAIN) {
 			if (request_park_relay(q, false) == -EAGAIN)
@@ -151,6 +159,7 @@ int hub_forward_gather(struct request *q)
 
 static void set_told(struct hub *h, struct request *q, const struct upstream_head *head, struct reply *r)
 {
+	hub_settle_written(q); /* its caller has booked what was answered */
 	set_links(h, q, head->headers, r);
 	r->cache_status = is_write(q) ? "fwd=method" : "fwd=bypass";
 	q->result = RESULT_BYPASS;

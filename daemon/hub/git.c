@@ -5,7 +5,7 @@
  * Passed through and never kept: what a branch stands on is older tomorrow, and packs are made for who asks.
  * A push is over when upstream has said all it has to say: only then is it known which names it moved. So that answer is
  * gathered, the names are forgotten and asked for anew, and then the client hears of it: what it pushed is known from then on,
- * also when upstream goes.
+ * also when upstream goes. Of an answer that is too long for that the client hears once the names are forgotten.
  */
 #include "hub/priv.h"
 
@@ -46,13 +46,35 @@ int hub_git(struct hub *h, struct request *q, const struct hub_route *route, str
 	return finish(r);
 }
 
-/* Not a second time in memory: it goes out as slowly as its reader likes. */
+/* Not a second time in memory: it goes out as slowly as its reader likes. The request's body is empty afterwards. */
 static struct bytes *take_bytes(struct buf *b)
 {
 	size_t len;
 	char *data = buf_take(b, &len);
 
 	return data ? bytes_new_take(data, len) : bytes_new_copy(STR(""));
+}
+
+/* error: of the gathering of its answer. */
+static void tell_push(struct hub *h, struct request *q, const struct upstream_head *head, int error,
+		      struct reply *r)
+{
+	SCOPED(bytes_unref) struct bytes *said = NULL;
+
+	if (error < 0 && error != -E2BIG) {
+		relay_free(TAKE_PTR(q->relay));
+		reply_abort(r);
+		return;
+	}
+	said = take_bytes(&q->body);
+	if (error == -E2BIG) {
+		hub_forward_stream(h, q, head, r);
+		reply_put_first(r, said);
+		return;
+	}
+	hub_forward_fields(h, q, head, r);
+	reply_bytes(r, 200, NULL, said);
+	relay_free(TAKE_PTR(q->relay));
 }
 
 int hub_git_push(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
@@ -76,14 +98,6 @@ int hub_git_push(struct hub *h, struct request *q, const struct hub_route *route
 		hub_forget_written(h, q, route); /* also when the answer broke off: it may have been done */
 	if (error == 0 && hub_ask_refs(h, q, route) == -EAGAIN)
 		return -EAGAIN;
-	if (error < 0) {
-		reply_abort(r);
-	} else {
-		SCOPED(bytes_unref) struct bytes *said = take_bytes(&q->body);
-
-		hub_forward_fields(h, q, &head, r);
-		reply_bytes(r, 200, NULL, said);
-	}
-	relay_free(TAKE_PTR(q->relay));
+	tell_push(h, q, &head, error, r);
 	return 0;
 }

@@ -79,17 +79,14 @@ void lfs_objects_path(struct str repo, struct buf *out)
 
 static int learn_given(void *ctx, const struct lfs_given *g)
 {
-	const struct lesson *l = ctx;
+	struct lesson *l = ctx;
 	struct hub *h = l->hub;
 	int64_t now = clock_wall_s(h->opts.clock);
-	struct fact f = { .kind = FACT_OBJECT, .repo = str_from(l->repo), .at = now };
+	struct content_id content = { .kind = CONTENT_LFS, .sha256 = g->oid, .size = g->size };
 
-	if (!g->href.ptr)
+	if (!g->href.ptr || hub_is_contradicted(h, &content))
 		return 0;
-	f.content = (struct content_id){ .kind = CONTENT_LFS, .sha256 = g->oid, .size = g->size };
-	if (hub_is_contradicted(h, &f.content))
-		return 0;
-	index_learn(h->opts.index, &f);
+	learn_object(l, &content, now);
 	hrefs_put(&h->hrefs, str_from(l->repo), &g->oid, g->href, g->expires_at, now);
 	return 0;
 }
@@ -167,18 +164,22 @@ struct batch {
 	struct request *request;
 	struct str repo; /* canonical */
 	struct lfs_question question;
+	int upstream_error; /* as in hub_door() */
 };
 
-static void object_url(void *ctx, const struct digest *oid, struct buf *out)
+/* With its size: who comes to the address may be asked about it, and then nobody here need know the object any more. */
+static void object_url(void *ctx, const struct lfs_wanted *wanted, struct buf *out)
 {
 	const struct batch *b = ctx;
 	char hex[2 * SHA256_BYTES + 1];
 	SCOPED_BUF path, url = { 0 };
 
-	format_hex(oid->bytes, SHA256_BYTES, hex);
+	format_hex(wanted->oid.bytes, SHA256_BYTES, hex);
 	lfs_objects_path(b->repo, &path);
 	buf_append_str(&path, str_from(hex));
-	hub_object_url(b->hub, b->request, b->repo, oid, buf_str(&path), &url);
+	if (wanted->size)
+		buf_appendf(&path, "?size=%llu", (unsigned long long)wanted->size);
+	hub_object_url(b->hub, b->request, b->repo, &wanted->oid, buf_str(&path), &url);
 	buf_append_str(out, buf_str(&url));
 }
 
@@ -201,10 +202,11 @@ static bool has_href(const struct batch *b, const struct lfs_wanted *wanted)
 /* Is it in this repo? ret_has_path: is a path known that names it, and so a place to fetch it from? */
 static bool is_known(const struct batch *b, const struct lfs_wanted *wanted, bool *ret_has_path)
 {
+	struct sight sight = { b->hub, b->request, b->repo, ACCESS_FILES, b->upstream_error };
 	struct object object = { 0 };
 	bool is_same;
 
-	if (index_find_object(b->hub->opts.index, b->repo, &wanted->oid, &object) < 0)
+	if (seen_object(&sight, &wanted->oid, &object) < 0)
 		return false;
 	is_same = object.content.size ==
 		  wanted->size; /* who asks for another size has to hear upstream on it */
@@ -250,7 +252,7 @@ static void write_object(struct batch *b, const struct lfs_wanted *wanted, bool 
 				   "cannot be reached\"}}"));
 		return;
 	}
-	object_url(b, &wanted->oid, &url);
+	object_url(b, wanted, &url);
 	buf_append_str(out, STR("\"authenticated\":true,\"actions\":{\"download\":{\"href\":"));
 	json_write_string(out, buf_str(&url));
 	buf_appendf(out, ",\"expires_in\":%d}}}", TICKET_S);
@@ -324,6 +326,7 @@ static int without_upstream(struct batch *b, const struct answer *a, struct repl
 {
 	enum door door = hub_door(b->hub, b->request, b->repo, ACCESS_FILES, ENDPOINT_GIT, proof_error(a), r);
 
+	b->upstream_error = proof_error(a);
 	if (door == DOOR_CLOSED)
 		return lfs_finish(r);
 	if (door == DOOR_OPEN && answer_ourselves(b, true, r) == 0)
@@ -358,6 +361,7 @@ static int serve_download(struct batch *b, const struct hub_route *route, struct
 	enum door door = hub_door(b->hub, b->request, b->repo, ACCESS_FILES, ENDPOINT_GIT,
 				  is_down ? -EHOSTUNREACH : 0, r);
 
+	b->upstream_error = is_down ? -EHOSTUNREACH : 0;
 	if (door == DOOR_CLOSED)
 		return lfs_finish(r);
 	if (is_down) {

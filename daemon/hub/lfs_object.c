@@ -49,12 +49,16 @@ static void set_target(struct hub_object *o)
 	buf_append_str(o->target, str_from(hex));
 }
 
-/* Only when the object is known do we know what size to ask for; upstream may insist on it. */
-static uint64_t size_of(struct hub *h, const struct hub_object *o)
+/*
+ * What size to ask for, since upstream may insist on it: that of the object if it is known, else what the address says. Whoever
+ * writes another one there asks for an object that there is not.
+ */
+static uint64_t size_of(struct hub *h, const struct request *q, const struct hub_object *o)
 {
 	struct object known = { 0 };
 	uint64_t size = 0;
 
+	(void)parse_u64(uri_param(q->query, STR("size")), &size);
 	if (index_find_object(h->opts.index, o->repo, &o->sha256, &known) == 0) {
 		size = known.content.size;
 		object_done(&known);
@@ -62,11 +66,25 @@ static uint64_t size_of(struct hub *h, const struct hub_object *o)
 	return size;
 }
 
+/* By what the address says, which stays the same while the answer teaches the size. */
+static void name_question(const struct request *q, const struct hub_object *o, struct digest *ret_what)
+{
+	struct str size = uri_param(q->query, STR("size"));
+	SCOPED_BUF text;
+
+	buf_init(&text, 65536);
+	buf_append(&text, o->sha256.bytes, SHA256_BYTES);
+	if (size.len)
+		buf_append_str(&text, size);
+	sha256_of(buf_str(&text).ptr, buf_str(&text).len, ret_what);
+}
+
 static int find_source(struct hub *h, struct request *q, const struct hub_route *route, struct hub_object *o,
 		       struct reply *r)
 {
 	struct search search = { .oid = &o->sha256, .object = o, .error_code = 502 };
 	const struct answer *answer;
+	struct digest what;
 	SCOPED_BUF body;
 	int error;
 
@@ -76,8 +94,9 @@ static int find_source(struct hub *h, struct request *q, const struct hub_route 
 	if (!o->must_ask &&
 	    hrefs_find(&h->hrefs, o->repo, &o->sha256, clock_wall_s(h->opts.clock), o->location))
 		return 0;
-	lfs_question_write_one(&o->sha256, size_of(h, o), &body);
-	error = lfs_ask(h, q, route, o->repo, &o->sha256, buf_str(&body), &answer);
+	lfs_question_write_one(&o->sha256, size_of(h, q, o), &body);
+	name_question(q, o, &what);
+	error = lfs_ask(h, q, route, o->repo, &what, buf_str(&body), &answer);
 	if (error < 0)
 		return error;
 	if (answer->error || answer->status >= 500 || answer->status == 429) {

@@ -162,7 +162,7 @@ int lfs_answer_each(struct str text, int64_t now, int (*visit)(void *ctx, const 
 }
 
 struct edit {
-	void (*url)(void *ctx, const struct digest *oid, struct buf *out);
+	void (*url)(void *ctx, const struct lfs_wanted *object, struct buf *out);
 	void *ctx;
 	const char *copied; /* all of the text before it has been written */
 	struct buf *out;
@@ -175,7 +175,7 @@ static void copy_until(struct edit *e, const char *to)
 }
 
 /* Writes the action, with another href. action is a part of the text that is being copied. */
-static int edit_action(struct edit *e, struct str action, const struct digest *oid)
+static int edit_action(struct edit *e, struct str action, const struct lfs_wanted *object)
 {
 	static const char *const stripped[] = { "header" };
 	SCOPED_BUF bare, url;
@@ -186,7 +186,7 @@ static int edit_action(struct edit *e, struct str action, const struct digest *o
 	if (json_strip_members(action, stripped, 1, &bare) < 0 ||
 	    json_find_member(buf_str(&bare), "href", &href) < 0)
 		return -EINVAL;
-	e->url(e->ctx, oid, &url);
+	e->url(e->ctx, object, &url);
 	if (buf_error(&url))
 		return buf_error(&url);
 	copy_until(e, action.ptr);
@@ -200,7 +200,7 @@ static int edit_action(struct edit *e, struct str action, const struct digest *o
 static int edit_object(struct edit *e, struct str object)
 {
 	struct str actions, action, raw;
-	struct digest oid;
+	struct lfs_wanted wanted = { 0 };
 	SCOPED_BUF hex;
 
 	buf_init(&hex, 256);
@@ -209,12 +209,14 @@ static int edit_object(struct edit *e, struct str object)
 	    action.ptr[0] != '{')
 		return 0;
 	if (json_find_member(object, "oid", &raw) < 0 || json_unquote(raw, &hex) < 0 ||
-	    !str_is_lower_hex(buf_str(&hex)) || parse_hex(buf_str(&hex), oid.bytes, SHA256_BYTES) < 0)
+	    !str_is_lower_hex(buf_str(&hex)) || parse_hex(buf_str(&hex), wanted.oid.bytes, SHA256_BYTES) < 0)
 		return -EINVAL;
-	return edit_action(e, action, &oid);
+	if (json_find_member(object, "size", &raw) == 0)
+		(void)parse_u64(raw, &wanted.size);
+	return edit_action(e, action, &wanted);
 }
 
-int lfs_answer_edit(struct str text, void (*url)(void *ctx, const struct digest *oid, struct buf *out),
+int lfs_answer_edit(struct str text, void (*url)(void *ctx, const struct lfs_wanted *object, struct buf *out),
 		    void *ctx, struct buf *out)
 {
 	SCOPED(json_free) struct json *root = NULL;

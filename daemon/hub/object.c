@@ -70,7 +70,7 @@ void hub_take_ticket(struct hub *h, struct request *q, struct str repo, const st
 }
 
 /* Does somebody who sends no token need one? */
-static bool needs_ticket(struct hub *h, const struct request *q, struct str repo)
+static bool needs_ticket(struct hub *h, const struct request *q, struct str repo, const struct digest *sha256)
 {
 	struct subject nobody = { .fingerprint = "-" };
 	struct refusal refusal;
@@ -81,7 +81,7 @@ static bool needs_ticket(struct hub *h, const struct request *q, struct str repo
 	verdict = auth_may_read(h->opts.auth, &nobody, repo, ACCESS_FILES,
 				fetch_is_down(h->opts.fetch) ? UPSTREAM_GONE : UPSTREAM_ANSWERS, &refusal);
 	refusal_done(&refusal);
-	return verdict != ACCESS_ALLOW;
+	return verdict != ACCESS_ALLOW || !seen_object_is_open(h, repo, sha256);
 }
 
 static void append_url(struct hub *h, const struct request *q, struct str repo, const struct digest *sha256,
@@ -90,11 +90,11 @@ static void append_url(struct hub *h, const struct request *q, struct str repo, 
 	char what[WHAT_TEXT], ticket[TICKET_TEXT];
 
 	buf_append_str(out, path);
-	if (!needs_ticket(h, q, repo))
+	if (!needs_ticket(h, q, repo, sha256))
 		return;
 	what_of(sha256, what);
 	auth_ticket_new(h->opts.auth, &q->subject, repo, str_from(what), ticket);
-	buf_appendf(out, "?ticket=%s", ticket);
+	buf_appendf(out, "%cticket=%s", memchr(path.ptr, '?', path.len) ? '&' : '?', ticket);
 }
 
 void hub_object_url(struct hub *h, struct request *q, struct str repo, const struct digest *sha256,
@@ -107,10 +107,17 @@ void hub_object_url(struct hub *h, struct request *q, struct str repo, const str
 
 /* --- serving --- */
 
+/* The digits alone. */
+static struct str after_colon(struct str what)
+{
+	struct str kind, hex;
+
+	return str_cut(what, ':', &kind, &hex) ? hex : what;
+}
+
 static int serve(struct hub *h, struct request *q, const struct hub_object_kind *kind,
 		 const struct hub_object *o, const struct object *known, struct reply *r)
 {
-	struct access_facts access = { 0 };
 	char what[WHAT_TEXT];
 	SCOPED_BUF target = { 0 }, self;
 	struct hub_file file = { .repo = o->repo,
@@ -129,8 +136,8 @@ static int serve(struct hub *h, struct request *q, const struct hub_object_kind 
 		file.location = STR("");
 		memcpy(file.commit, known->commit, COMMIT_TEXT);
 	}
-	index_find_access(h->opts.index, o->repo, q->subject.id, &access);
-	file.is_public = access.public_level == ACCESS_FILES;
+	file.is_public = known->path ? seen_is_open(h, o->repo, str_from(known->commit))
+				     : seen_is_open(h, o->repo, after_colon(str_from(what)));
 	buf_init(&self, 16384);
 	if (kind->is_registry)
 		append_url(h, q, o->repo, &o->sha256, q->path, &self);
@@ -158,13 +165,13 @@ static int answer_known(struct hub *h, struct request *q, const struct hub_objec
 			struct hub_object *o, int access_error, bool is_proved, struct reply *r)
 {
 	enum door door = hub_door(h, q, o->repo, ACCESS_FILES, kind->class, access_error, r);
+	struct sight sight = { h, q, o->repo, ACCESS_FILES, access_error };
 	struct object known = { 0 };
 	int result = 1;
 
 	if (door == DOOR_CLOSED)
 		return 0;
-	o->must_ask = (door == DOOR_ASK && !is_proved) ||
-		      index_find_object(h->opts.index, o->repo, &o->sha256, &known) < 0 ||
+	o->must_ask = (door == DOOR_ASK && !is_proved) || seen_object(&sight, &o->sha256, &known) < 0 ||
 		      hub_is_contradicted(h, &known.content);
 	if (!o->must_ask && is_at_hand(h, q, kind, o, &known))
 		result = serve(h, q, kind, o, &known, r);

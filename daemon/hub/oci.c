@@ -54,23 +54,23 @@ static void set_challenge(struct hub *h, struct str repo, struct reply *r)
 
 /* --- manifests --- */
 
-static void learn_object(struct lesson *l, struct str digest, const struct json *size, int64_t at)
+static void learn_digest(struct lesson *l, struct str digest, const struct json *size, int64_t at)
 {
-	struct fact f = { .kind = FACT_OBJECT, .repo = str_from(l->repo), .at = at };
+	struct content_id content;
 	uint64_t bytes;
 
 	if (str_starts_with(digest, STR("sha256:")))
 		digest = str_from_range(digest.ptr + strlen("sha256:"), digest.ptr + digest.len);
 	/* what has another kind of name is none of ours; a wrong size would make a fill that can never end well */
 	if (digest.len != 2 * SHA256_BYTES || json_u64(size, &bytes) < 0 ||
-	    content_id_parse(digest, bytes, &f.content) < 0 || hub_is_contradicted(l->hub, &f.content))
+	    content_id_parse(digest, bytes, &content) < 0 || hub_is_contradicted(l->hub, &content))
 		return;
-	index_learn(l->hub->opts.index, &f);
+	learn_object(l, &content, at);
 }
 
 static void learn_layer(struct lesson *l, const struct json *layer, int64_t at)
 {
-	learn_object(l, json_string(json_get(layer, "digest")), json_get(layer, "size"), at);
+	learn_digest(l, json_string(json_get(layer, "digest")), json_get(layer, "size"), at);
 }
 
 static void learn_file(struct lesson *l, const struct json *file, int64_t at)
@@ -78,7 +78,7 @@ static void learn_file(struct lesson *l, const struct json *file, int64_t at)
 	const struct json *lfs = json_get(file, "lfs");
 	struct str oid = json_string(json_get(lfs, "sha256"));
 
-	learn_object(l, oid.len ? oid : json_string(json_get(lfs, "oid")), json_get(lfs, "size"), at);
+	learn_digest(l, oid.len ? oid : json_string(json_get(lfs, "oid")), json_get(lfs, "size"), at);
 }
 
 static int teach_manifest(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
@@ -197,11 +197,11 @@ static bool size_of(const struct answer *a, uint64_t *ret_size)
 
 static void learn_blob(struct lesson *l, uint64_t size, int64_t at)
 {
-	struct fact f = { .kind = FACT_OBJECT, .repo = str_from(l->repo), .at = at };
+	struct content_id content;
 
-	if (content_id_parse(hex_of(str_from(l->revision)), size, &f.content) == 0 &&
-	    !hub_is_contradicted(l->hub, &f.content))
-		index_learn(l->hub->opts.index, &f);
+	if (content_id_parse(hex_of(str_from(l->revision)), size, &content) == 0 &&
+	    !hub_is_contradicted(l->hub, &content))
+		learn_object(l, &content, at);
 }
 
 static int lesson_of_blob(void *ctx, const struct answer *a)
@@ -215,6 +215,8 @@ static int lesson_of_blob(void *ctx, const struct answer *a)
 	if (!is_about(a, str_from(l->revision)))
 		return -EPROTO;
 	r = lesson_of_proof(l, a);
+	if (r == 0)
+		lesson_shows(l, hex_of(str_from(l->revision)), ACCESS_FILES, a->asked_at);
 	if (r == 0 && size_of(a, &size))
 		learn_blob(l, size, a->asked_at);
 	return r;

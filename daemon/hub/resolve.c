@@ -62,9 +62,11 @@ static void put_pin(struct hub *h, const struct request *q, const struct hub_rou
 		pins_put(&h->names, buf_str(&key), str_from(commit), clock_mono_ms(h->opts.clock));
 }
 
-static struct name_state look_up_name(struct hub *h, const struct request *q, const struct hub_route *route,
-				      struct str repo, bool is_down)
+static struct name_state look_up_name(const struct sight *sight, const struct hub_route *route, bool is_down)
 {
+	struct sight listed = *sight; /* where a name leads is no more than the listing says */
+	struct hub *h = sight->hub;
+	const struct request *q = sight->request;
 	struct name_state s = { .checked_at = clock_wall_s(h->opts.clock) };
 	struct freshness_facts facts = { .now = s.checked_at,
 					 .ttl_ms = h->name_ttl_ms,
@@ -80,14 +82,58 @@ static struct name_state look_up_name(struct hub *h, const struct request *q, co
 		s.is_known = s.is_usable = true;
 		return s;
 	}
-	s.is_known = index_find_name(h->opts.index, repo, route->revision, s.commit, &s.checked_at) == 0 ||
-		     (is_down && index_find_commit(h->opts.index, repo, route->revision, s.commit) == 0);
+	listed.level = ACCESS_META;
+	s.is_known =
+		seen_name(&listed, route->revision, s.commit, &s.checked_at) == 0 ||
+		(is_down && index_find_commit(h->opts.index, sight->repo, route->revision, s.commit) == 0);
 	facts.is_held = s.is_known;
 	facts.checked_at = s.checked_at;
 	fresh = policy_freshness(&facts);
 	s.is_usable = s.is_known && fresh == FRESH_USE;
 	s.is_stale = s.is_usable && facts.now - s.checked_at > (int64_t)(facts.ttl_ms / 1000);
 	return s;
+}
+
+/* --- paths that are not there ---------------------------------------------------------------------------- */
+
+/*
+ * Of a path that is there upstream's refusal is told to who may not read it, so of one that is not there too: the two must not
+ * differ, though the tree may be for all (reliability F.2 rules 1, 3, 7). Whom upstream itself told it, and only that subject, is
+ * told again.
+ */
+static void absent_key(const struct request *q, struct str repo, struct str commit, struct str path,
+		       struct buf *out)
+{
+	buf_init(out, 16384);
+	buf_append_str(out, STR("absent "));
+	buf_append(out, q->subject.id, SUBJECT_BYTES);
+	buf_append_str(out, commit);
+	buf_append_str(out, repo);
+	buf_append_char(out, 0);
+	buf_append_str(out, path);
+}
+
+static bool has_heard_absent(struct hub *h, const struct request *q, struct str repo,
+			     const struct name_state *name, struct str path)
+{
+	char ignored[COMMIT_TEXT];
+	SCOPED_BUF key;
+
+	absent_key(q, repo, str_from(name->commit), path, &key);
+	return !buf_error(&key) && pins_find(&h->names, buf_str(&key), clock_mono_ms(h->opts.clock), ignored);
+}
+
+static void note_absent(struct hub *h, const struct request *q, const struct hub_route *route,
+			const struct answer *answer)
+{
+	struct str commit = headers_get(&answer->last, STR("X-Repo-Commit"));
+	SCOPED_BUF canonical, key;
+	struct str repo = hub_canonical(h, q, route, &canonical);
+
+	absent_key(q, repo, commit, route->path, &key);
+	if (answer->status == 404 && is_commit(commit) && !buf_error(&key) &&
+	    str_eq(headers_get(&answer->last, STR("X-Error-Code")), STR("EntryNotFound")))
+		pins_put(&h->names, buf_str(&key), commit, clock_mono_ms(h->opts.clock));
 }
 
 void content_target(struct str repo, struct str revision, struct str path, struct buf *out)
@@ -104,15 +150,13 @@ void content_target(struct str repo, struct str revision, struct str path, struc
 static int serve(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
 		 const struct name_state *name, const struct content_id *content, struct reply *r)
 {
-	struct access_facts access = { 0 };
 	SCOPED_BUF target;
 	struct hub_file file = { .repo = repo, .path = route->path, .content = *content };
 
 	content_target(repo, str_from(name->commit), route->path, &target);
-	index_find_access(h->opts.index, repo, q->subject.id, &access);
 	memcpy(file.commit, name->commit, COMMIT_TEXT);
 	file.is_branch_url = !is_commit(route->revision);
-	file.is_public = access.public_level == ACCESS_FILES;
+	file.is_public = seen_is_open(h, repo, str_from(name->commit));
 	file.was_stale = name->is_stale;
 	file.name_checked_at = name->checked_at;
 	file.target = buf_str(&target);
@@ -127,6 +171,29 @@ struct situation {
 	bool is_just_proved; /* this request's own question was answered well: that is the proof, however short its life */
 };
 
+static int tell_absent(struct hub *h, struct request *q, struct str repo, const struct name_state *name,
+		       struct reply *r)
+{
+	reply_entry_not_found(r, name->commit);
+	doc_set_privacy(h, q, repo, ACCESS_FILES, r);
+	r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
+	q->result = q->used_upstream ? RESULT_MISS : RESULT_NEGATIVE_HIT;
+	return 0;
+}
+
+/* To who has heard it, though not that he may read the files that are there. 1: upstream must be asked. */
+static int tell_absent_again(struct hub *h, struct request *q, const struct hub_route *route, struct str repo,
+			     struct situation now, struct reply *r)
+{
+	struct sight sight = { h, q, repo, ACCESS_META, now.access_error };
+	struct name_state name = look_up_name(&sight, route, now.name_is_down);
+
+	if (!name.is_usable || !has_heard_absent(h, q, repo, &name, route->path) ||
+	    hub_door(h, q, repo, ACCESS_META, ENDPOINT_FILE, now.access_error, r) != DOOR_OPEN)
+		return 1;
+	return tell_absent(h, q, repo, &name, r);
+}
+
 /* Tries to answer from what is known. Returns 0 with a reply, -EAGAIN, or 1: upstream must be asked. */
 static int answer_from_index(struct hub *h, struct request *q, const struct hub_route *route,
 			     struct situation now, struct reply *r)
@@ -135,29 +202,23 @@ static int answer_from_index(struct hub *h, struct request *q, const struct hub_
 	struct str repo = hub_canonical(h, q, route, &canonical);
 	struct content_id content;
 	struct name_state name;
+	struct sight sight = { h, q, repo, ACCESS_FILES, now.access_error };
 	enum door door = hub_door(h, q, repo, ACCESS_FILES, ENDPOINT_FILE, now.access_error, r);
 	int known;
 
 	if (door == DOOR_CLOSED)
 		return 0;
-	name = look_up_name(h, q, route, repo, now.name_is_down);
+	name = look_up_name(&sight, route, now.name_is_down);
 	if (!name.is_usable)
-		return 1;
-	known = index_find_entry(h->opts.index, repo, str_from(name.commit), route->path, &content);
+		return tell_absent_again(h, q, route, repo, now, r);
+	known = seen_entry(&sight, str_from(name.commit), route->path, &content);
 	if (known == 0 && (q->distrusts_entries || hub_is_contradicted(h, &content)))
 		return 1; /* upstream may have another word by now */
 	if (known == 0 && door == DOOR_OPEN)
 		return serve(h, q, route, repo, &name, &content, r);
-	/* that a path does not exist is metadata: whoever may list the tree may know it */
-	if (known == -ENOENT && (door == DOOR_OPEN || hub_door(h, q, repo, ACCESS_META, ENDPOINT_FILE,
-							       now.access_error, r) == DOOR_OPEN)) {
-		reply_entry_not_found(r, name.commit);
-		doc_set_privacy(h, q, repo, ACCESS_META, r);
-		r->cache_status = q->used_upstream ? "fwd=miss" : "hit";
-		q->result = q->used_upstream ? RESULT_MISS : RESULT_NEGATIVE_HIT;
-		return 0;
-	}
-	return 1;
+	if (known == -ENOENT && door == DOOR_OPEN)
+		return tell_absent(h, q, repo, &name, r);
+	return known < 0 ? tell_absent_again(h, q, route, repo, now, r) : 1;
 }
 
 /* is_again: the first answer could not be used before it was known which repo it is about. */
@@ -194,6 +255,33 @@ static int ask_upstream(struct hub *h, struct request *q, const struct hub_route
 	return r;
 }
 
+/*
+ * The repo that an old name stands for is no more, or not for this subject: the old name may have been taken by another repo, and
+ * is asked for itself, once. The alias is not ended: it counts as one that was not seen for long, so the answer under the old name
+ * renews or ends it, and without upstream it is followed as ever.
+ */
+static bool is_misled_by_alias(struct hub *h, struct request *q, const struct hub_route *route,
+			       struct reply *r)
+{
+	struct str code = headers_get(&r->headers, STR("X-Error-Code"));
+	SCOPED_BUF canonical = { 0 };
+	struct str repo = hub_canonical(h, q, route, &canonical);
+
+	/*
+	 * Heard just now, not remembered: so often only as upstream is asked. And not where the daemon's own token would be lent
+	 * for the old name: it would go to where that leads.
+	 */
+	if (q->has_restarted || q->ask_count == 0 || q->subject.borrows || str_eq(repo, route->repo) ||
+	    (r->status != 401 && r->status != 404) || str_eq(code, STR("GatedRepo")) ||
+	    str_eq(code, STR("EntryNotFound")) || str_eq(code, STR("RevisionNotFound")))
+		return false;
+	learn_alias(h, route->repo, repo, 1);
+	q->has_restarted = true;
+	reply_done(r);
+	reply_init(r);
+	return true;
+}
+
 /* One list of refusals, and one wording, whether this one was heard just now or before (reliability F.2 rule 7). */
 static void refuse(struct hub *h, struct request *q, const struct hub_route *route,
 		   const struct answer *answer, struct reply *r)
@@ -205,7 +293,50 @@ static void refuse(struct hub *h, struct request *q, const struct hub_route *rou
 		reply_upstream_error(r, ENDPOINT_FILE, answer);
 }
 
-int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+static bool is_of_another_commit(const struct hub_route *route, const struct answer *answer)
+{
+	struct str commit = headers_get(&answer->last, STR("X-Repo-Commit"));
+
+	return is_commit(route->revision) && is_commit(commit) && !str_eq(commit, route->revision);
+}
+
+static int resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+
+/*
+ * Asked for a commit, upstream answered about another one. It is wrong, unless there is a branch of that name: then what it says
+ * is asked for by that commit, so that nothing is ever kept under the name; and the name is asked for each time, and without
+ * upstream not known. 1: there is no such branch.
+ */
+static int resolve_odd_name(struct hub *h, struct request *q, const struct hub_route *route,
+			    const struct answer *answer, struct reply *r)
+{
+	struct hub_route at = *route;
+	char stood_at[COMMIT_TEXT];
+	int error = hub_find_odd_name(h, q, route, stood_at);
+
+	if (error != 0)
+		return error == -EAGAIN ? error : 1;
+	at.revision = headers_get(&answer->last, STR("X-Repo-Commit"));
+	error = resolve(h, q, &at, r);
+	if (error == 0 && str_starts_with(headers_get(&r->headers, STR("Cache-Control")), STR("public")))
+		(void)headers_set(&r->headers, STR("Cache-Control"), STR("no-cache"));
+	return error;
+}
+
+/* What was learned well is old again before the bytes have come, where its life is a second: it is asked for a second time. */
+static int answer_once_more(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+{
+	const struct answer *answer;
+	int error = ask_upstream(h, q, route, true, &answer);
+
+	if (error < 0)
+		return error == -EAGAIN ? error : 1;
+	if (answer->error || answer->status >= 400 || answer->learned < 0)
+		return 1;
+	return answer_from_index(h, q, route, (struct situation){ .name_is_down = true }, r);
+}
+
+static int resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
 	bool is_down = hub_is_down(h, q);
 	const struct answer *answer;
@@ -231,13 +362,21 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	q->distrusts_entries = false;
 	if (answer->error == 0 && answer->status < 500 && answer->status != 429) {
 		if (answer->status >= 400) {
+			note_absent(h, q, route, answer);
 			refuse(h, q, route, answer, r);
 			return 0;
+		}
+		if (answer->learned == -EPROTO && is_of_another_commit(route, answer)) {
+			verdict = resolve_odd_name(h, q, route, answer, r);
+			if (verdict != 1)
+				return verdict;
 		}
 		verdict = answer->learned == 0
 				  ? answer_from_index(h, q, route, (struct situation){ .name_is_down = true },
 						      r)
 				  : 1;
+		if (verdict == 1 && answer->learned == 0)
+			verdict = answer_once_more(h, q, route, r);
 		if (verdict != 1)
 			return verdict;
 		reply_error(r, q, ENDPOINT_FILE, answer->learned ? answer->learned : -EPROTO, route->path);
@@ -256,6 +395,13 @@ int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route,
 	else
 		reply_upstream_error(r, ENDPOINT_FILE, answer);
 	return 0;
+}
+
+int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
+{
+	int error = resolve(h, q, route, r);
+
+	return error == 0 && is_misled_by_alias(h, q, route, r) ? -ERESTART : error;
 }
 
 int hub_resolve_cache(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)

@@ -211,7 +211,8 @@ static int start(struct hub *h, struct request *q, struct str ticket)
 {
 	struct headers fields;
 	SCOPED_BUF url;
-	struct relay_query query = { .method = "PUT",
+	struct relay_query query = { .who = str_from(q->client),
+				     .method = "PUT",
 				     .origin = FETCH_HUB,
 				     .target = STR(""),
 				     .location_headers = &fields,

@@ -55,28 +55,12 @@ static bool has_urls(const struct request *q)
 
 static int ask(struct hub *h, struct request *q, const struct answer **ret_answer)
 {
-	struct headers extra;
 	struct question question = { .method = "GET",
 				     .origin = FETCH_VIEWER,
 				     .target = str_from(q->target),
-				     .headers = &extra,
-				     .token = q->subject.token,
-				     .follow = FETCH_FOLLOW_SAME_ORIGIN,
 				     .answer_bytes_max = ANSWER_BYTES_MAX };
-	SCOPED_BUF key;
-	int r;
 
-	buf_init(&key, 65536);
-	buf_append_str(&key, STR("viewer "));
-	buf_append(&key, q->subject.id, SUBJECT_BYTES);
-	buf_append_str(&key, question.target);
-	if (buf_error(&key))
-		return -E2BIG;
-	headers_init(&extra);
-	hub_pass_headers(q, &extra);
-	r = request_ask(q, h->opts.asks, buf_str(&key), &question, ret_answer);
-	headers_done(&extra);
-	return r;
+	return hub_ask_plainly(h, q, "viewer", &question, ret_answer);
 }
 
 static void pass_on(struct hub *h, struct request *q, const struct answer *a, struct reply *r)

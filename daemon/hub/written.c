@@ -76,6 +76,15 @@ static bool wants_pull_request(const struct request *q)
 	return value.ptr && !str_eq(value, STR("0")) && !str_eq_nocase(value, STR("false"));
 }
 
+/* Who has made a commit may read it. */
+static void learn_pushed(struct hub *h, const struct request *q, struct str repo, struct str revision,
+			 struct str commit, int64_t at)
+{
+	if (is_commit(commit))
+		auth_shown(h->opts.auth, &q->subject, repo, commit, ACCESS_FILES, at);
+	learn_name(h, repo, revision, commit, at);
+}
+
 /* Where the commit went: to the revision of the path, or with create_pr to a pull request's own ref. */
 static void learn_commit(struct hub *h, const struct request *q, const struct hub_route *route,
 			 struct str repo, const struct json *json)
@@ -87,7 +96,7 @@ static void learn_commit(struct hub *h, const struct request *q, const struct hu
 
 	if (!url.len) {
 		if (!wants_pull_request(q))
-			learn_name(h, repo, route->revision, commit, now);
+			learn_pushed(h, q, repo, route->revision, commit, now);
 		return;
 	}
 	while (number.len && memchr(number.ptr, '/', number.len))
@@ -95,7 +104,7 @@ static void learn_commit(struct hub *h, const struct request *q, const struct hu
 	buf_init(&ref, 64);
 	(void)buf_appendf(&ref, "refs/pr/%.*s", STR_ARGS(number));
 	if (parse_u64(number, &n) == 0 && !buf_error(&ref))
-		learn_name(h, repo, buf_str(&ref), commit, now);
+		learn_pushed(h, q, repo, buf_str(&ref), commit, now);
 }
 
 /*

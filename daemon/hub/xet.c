@@ -5,6 +5,9 @@
  * Python refuses files over 50 GB unless they come over Xet (hub-protocol 6.5). Where the administrator says so, files above a
  * size are announced as upstream announces them: in HEAD, and by xetHash in listings. Their bytes then go around this cache, and
  * cannot be had without upstream. Everything else stays without Xet.
+ *
+ * A listing is kept as the option was when it came, and says so behind its type. When the option has changed since, what is too
+ * much is taken out as it is served, and what is too little is asked for anew, if upstream can be asked.
  */
 #include "hub/priv.h"
 
@@ -68,6 +71,94 @@ int hub_strip_xet(const struct hub *h, struct str text, struct buf *out)
 	return edit_list(h, text, out);
 }
 
+/* --- listings that are kept --- */
+
+#define KEPT "; x-xet-above="
+
+void xet_mark(const struct hub *h, struct str text, struct doc *doc)
+{
+	SCOPED_FREE char *type = doc->content_type;
+
+	doc->content_type = NULL;
+	if (h->opts.xet_above > 0 && is_list(text))
+		doc->content_type =
+			xasprintf("%s" KEPT "%llu", type ? type : "application/json; charset=utf-8",
+				  (unsigned long long)h->opts.xet_above);
+	else
+		doc->content_type = TAKE_PTR(type);
+}
+
+struct str xet_type_of(const struct doc *doc, uint64_t *ret_above)
+{
+	const char *mark = doc->content_type ? strstr(doc->content_type, KEPT) : NULL;
+
+	*ret_above = 0;
+	if (!mark)
+		return doc->content_type ? str_from(doc->content_type) : (struct str){ NULL, 0 };
+	(void)parse_u64(str_from(mark + strlen(KEPT)), ret_above);
+	return str_from_range(doc->content_type, mark);
+}
+
+/* Without a mark nothing of Xet is in it. */
+static bool has_more(uint64_t above, uint64_t than)
+{
+	return above > 0 && (than == 0 || above < than);
+}
+
+bool xet_is_too_little(const struct hub *h, const struct doc *doc, struct str key)
+{
+	uint64_t above;
+
+	(void)xet_type_of(doc, &above);
+	return has_more(h->opts.xet_above, above) &&
+	       (str_starts_with(key, STR("c:tree/")) || str_starts_with(key, STR("c:paths-info/")) ||
+		str_starts_with(key, STR("c:whole/")));
+}
+
+bool xet_is_too_much(const struct hub *h, const struct doc *doc)
+{
+	uint64_t above;
+
+	(void)xet_type_of(doc, &above);
+	return has_more(above, h->opts.xet_above);
+}
+
+static int read_body(const struct reply *r, struct buf *out)
+{
+	char piece[65536];
+	int error = 0;
+
+	buf_init(out, (size_t)r->length + 1);
+	if (r->kind == REPLY_BYTES)
+		return buf_append_str(out, bytes_str(r->bytes));
+	for (uint64_t at = 0; at < r->length && error == 0;) {
+		size_t n = r->length - at < sizeof(piece) ? (size_t)(r->length - at) : sizeof(piece);
+
+		error = blob_read(r->blob, r->offset + at, piece, n);
+		if (error == 0)
+			error = buf_append(out, piece, n);
+		at += n;
+	}
+	return error;
+}
+
+void xet_fit(const struct hub *h, const struct doc *doc, struct reply *r)
+{
+	SCOPED_BUF text = { 0 }, edited;
+
+	buf_init(&edited, 0);
+	if (!xet_is_too_much(h, doc) || (r->kind != REPLY_BYTES && r->kind != REPLY_BLOB))
+		return;
+	if (read_body(r, &text) == 0) {
+		buf_init(&edited, text.len + text.len / 8 + 1);
+		if (hub_strip_xet(h, buf_str(&text), &edited) == 0) {
+			reply_text(r, r->status, NULL, buf_str(&edited));
+			return;
+		}
+	}
+	reply_text(r, 500, "text/plain; charset=utf-8", STR("a listing that is kept cannot be read\n"));
+}
+
 /* --- one file --- */
 
 /* Link with the addresses of the Hub turned into ours, everything else as it is. */
@@ -107,30 +198,12 @@ static void announce(const struct hub *h, const struct request *q, const struct 
 static int ask_head(struct hub *h, struct request *q, const struct hub_route *route, struct str commit,
 		    const struct answer **ret_answer)
 {
-	SCOPED_BUF canonical, target, key;
-	struct str repo = hub_canonical(h, q, route, &canonical);
-	struct headers extra;
-	struct question question = { .method = "HEAD",
-				     .token = q->subject.token,
-				     .headers = &extra,
-				     .follow = FETCH_FOLLOW_SAME_ORIGIN };
-	int r;
+	SCOPED_BUF canonical, target;
+	struct question question = { .method = "HEAD" };
 
-	if (str_starts_with(repo, STR("models/")))
-		repo = str_from_range(repo.ptr + strlen("models/"), repo.ptr + repo.len);
-	buf_init(&target, 16384);
-	buf_appendf(&target, "/%.*s/resolve/%.*s/", STR_ARGS(repo), STR_ARGS(commit));
-	uri_encode_path(route->path, &target);
+	content_target(hub_canonical(h, q, route, &canonical), commit, route->path, &target);
 	question.target = buf_str(&target);
-	buf_init(&key, 32768);
-	buf_append_str(&key, STR("xet "));
-	buf_append(&key, q->subject.id, SUBJECT_BYTES);
-	buf_append_str(&key, buf_str(&target));
-	headers_init(&extra);
-	hub_pass_headers(q, &extra);
-	r = request_ask(q, h->opts.asks, buf_str(&key), &question, ret_answer);
-	headers_done(&extra);
-	return r;
+	return hub_ask_plainly(h, q, "xet", &question, ret_answer);
 }
 
 static bool is_wanted(const struct hub *h, const struct request *q, const struct reply *r)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cas import Cas
 from facts import commit_of
 from machine import HERE, truth
 
@@ -66,3 +67,31 @@ def test_W06_uploads_in_parts_and_from_a_buffer(hub, cache, writer, reader):
     assert read(reader, "acme/pub") == truth(hub, "acme/pub")
     assert not hub.xet_calls()
     assert hub.content.repo("acme/pub").head.files["by-buffer.bin"].size == 2 * 256 * 6000
+
+
+@pytest.fixture
+def cas(hub):
+    storage = Cas(hub)
+    hub.cas_url = storage.url
+    yield storage
+    storage.close()
+
+
+@pytest.mark.slow
+def test_W06_with_xet_installed_uploads_go_by_xet_and_through_us(hub, cas, start, machine, people):
+    """No variable but HF_ENDPOINT: these clients ask nobody whether they shall use Xet; what they send goes to the storage through us."""
+    cache = start()
+    writer, reader = machine(to=cache, token=people.writer), machine(to=cache)
+    write(writer, "by_xet", environment=(), repo_id="acme/pub", size=3_000_000)
+    done = writer.hf("upload", "acme/pub", "random.bin", "by-hand.bin", "--create-pr")
+    assert done.returncode == 0, done.stderr[-2000:]
+    write(writer, "by_xet", environment=(), repo_id="acme/table", size=200_000, repo_type="dataset")
+    batches = hub.calls("hub", "/objects/batch")
+    if writer.client == "hub0":   # asks whether the repo has Xet
+        assert batches and not cas.calls
+    else:
+        assert {3_000_000, 300_000, 200_000} <= {len(file) for file in cas.files} and not batches
+        assert {authorization[:11] for _, _, authorization in cas.calls} == {"Bearer xet_"}, "a token of the Hub's went to the storage"
+    assert read(reader, "acme/pub") == truth(hub, "acme/pub") and {"deep/random.bin", "bytes.bin"} <= set(truth(hub, "acme/pub"))
+    assert read(reader, "acme/table", repo_type="dataset") == truth(hub, "acme/table", kind="dataset")
+    assert not [n for n in cache.log_lines() if "xet_" in str(n)]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def publish(repo_id, kind="model"):
 def buffer(repo_id):
     """What goes by LFS even where Xet is installed."""
     return told(api.upload_file(repo_id=repo_id, path_in_repo="by-buffer.bin", path_or_fileobj=io.BytesIO(LARGE * 2)))
+
+
+def by_xet(repo_id, size, **more):
+    """What goes by Xet where it is installed: a file and bytes, none of which repeats."""
+    Path("random.bin").write_bytes(random.Random(size).randbytes(size))
+    first = api.upload_file(repo_id=repo_id, path_in_repo="deep/random.bin", path_or_fileobj="random.bin", **more)
+    last = api.upload_file(repo_id=repo_id, path_in_repo="bytes.bin", path_or_fileobj=random.Random(7).randbytes(300_000), **more)
+    return {"first": told(first), "last": told(last)}
 
 
 def edit(repo_id):

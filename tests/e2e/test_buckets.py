@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Buckets (hub-protocol 1.9, X04), kernels as equals of models, files above hub.xet-above (X03), Xet tokens (E15)."""
 import json
+import re
+import time
 
 import pytest
 
@@ -108,7 +110,6 @@ def test_E15_xet_tokens_pass_whole(hub, bucket, cache, people):
     for target in (f"/api/models/acme/pub/xet-read-token/{commit}", "/api/models/acme/pub/xet-read-token/refs%2Fpr%2F1",
                    f"/api/buckets/{BUCKET}/xet-read-token"):
         assert_xet_token(hub, cache.get(target))
-    assert_xet_token(hub, cache.get("/api/models/acme/pub/xet-write-token/main", people.writer))
     assert cache.get("/api/models/acme/private/xet-read-token/main").status == 401
     assert len(hub.calls("hub", "xet-read-token")) == 4
     for when in ("killed", "offline"):
@@ -221,6 +222,41 @@ def test_X03_other_bytes_of_a_listing_stay_as_they_are(hub, start):
         assert two.count(mark) == 1
         two = two.replace(mark, b"")
     assert one == two
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page_size", [1000, 3])
+def test_X03_listings_follow_the_option(hub, start, page_size):
+    """Kept listings were made for the option as it was; what is told is as it is now, also without upstream."""
+    hub.options.page_size = page_size
+    commit = add_sizes(hub)
+    large, small = commit.files["huge.bin"], commit.files["small.bin"]
+    api = "/api/models/acme/pub"
+    asked = json.dumps({"paths": ["huge.bin", "small.bin"]}).encode()
+
+    def told(cache):
+        """Of three roads to each."""
+        found, target = {}, f"{api}/tree/{commit.id}?recursive=true"
+        while target:
+            answer = cache.get(target)
+            assert answer.status == 200 and answer["Content-Type"] == "application/json; charset=utf-8", answer
+            found |= hashes_of(answer)
+            target = re.search("<http://[^/]+([^>]+)>", answer["Link"])[1] if answer["Link"] else None
+        ways = [found, hashes_of(cache.ask("POST", f"{api}/paths-info/{commit.id}", headers=JSON, body=asked))]
+        if page_size == 1000:
+            ways.append(hashes_of(cache.get(f"{api}/tree/main")))
+        return [{p: h for p, h in way.items() if p in ("huge.bin", "small.bin")} for way in ways]
+    nothing, one, both = {}, {"huge.bin": large.xet_hash}, {"huge.bin": large.xet_hash, "small.bin": small.xet_hash}
+    cache = start()
+    for above, want in (("0B", nothing), ("200000B", one), ("10B", both), ("200000B", one), ("0B", nothing), ("10B", both)):
+        cache.restart(hub_xet_above=above)
+        assert all(way == want for way in told(cache)), (above, told(cache))
+    time.sleep(1)
+    hub.kill()
+    for above, want in (("10B", both), ("200000B", one), ("0B", nothing), ("200000B", one)):
+        cache.restart(hub_xet_above=above)
+        cache.until_known_down()
+        assert all(way == want for way in told(cache)), (above, told(cache))
 
 
 def test_X03_a_protected_file_is_announced_to_its_readers_only(hub, start, people):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """git through the daemon: the real client, and what it needs on the wire (hub-protocol 1.5: A13; 8.2)."""
 import gzip
+import subprocess
 import threading
+from urllib.parse import quote
 
 import pytest
 
-from facts import CONFIG, PUB, at_commit, bytes_of, commit_of
+from facts import CONFIG, IGNORANCE, PUB, at_commit, bytes_of, commit_of
 from gitbox import POINTER, Box, with_token
 from harness import SLOW, wait_for
 from wire import fields
@@ -171,12 +173,11 @@ def test_a_push_is_known_when_upstream_goes(hub, start, people, box):
     made = box.git("rev-parse", "HEAD", where="one")
     assert len(hub.calls("hub", "/api/models/acme/pub/refs$")) == 1
     hub.kill()
-    stands = {b["name"]: b["targetCommit"] for b in cache.get("/api/models/acme/pub/refs").json()["branches"]}
+    stands = {b["name"]: b["targetCommit"] for b in cache.get("/api/models/acme/pub/refs", people.writer).json()["branches"]}
     assert stands["main"] == stands["side"] == made
     assert cache.get("/acme/pub/resolve/v1/config.json")["X-Repo-Commit"] == old
-    # of its files nothing is held, and the old ones are not given for them
-    for name in ("main", "side"):
-        assert cache.get(f"/acme/pub/resolve/{name}/config.json").status in (503, 504)
+    for name in ("main", "side"):      # of its files nothing is held, and the old ones are not given for them
+        assert cache.get(f"/acme/pub/resolve/{name}/config.json", people.writer).status in (503, 504)
 
 
 def test_a_push_is_over_when_its_answer_ends(hub, start, people):
@@ -197,3 +198,59 @@ def test_a_push_is_over_when_its_answer_ends(hub, start, people):
     assert got[0].status == 200 and got[0].body == report and len(got[0].all("Content-Type")) == 1
     assert cache.head(CONFIG)["X-Repo-Commit"] == made.id
     assert cache.get(at_commit(hub, "pushed.txt")).body == b"x\n"
+
+
+def upstream_is_gone(hub, cache):
+    hub.kill()
+    cache.until_known_down()
+
+
+@pytest.mark.parametrize("kind", ["branch", "tag"])
+def test_a_name_that_a_push_deletes_is_gone_when_upstream_goes(hub, start, people, box, kind):
+    cache = start(hub_revision_ttl="1h", hub_metadata_ttl="1h")
+    repo = hub.content.repo(PUB)
+    repo.commit({"dev.txt": "dev\n"}, branch="dev")
+    repo.tag("v1")
+    gone, kept = ("dev", "v1") if kind == "branch" else ("v1", "dev")
+    for name in ("dev", "v1", "main", "refs/pr/1", commit_of(hub).id[:9]):
+        assert cache.get(f"/acme/pub/resolve/{quote(name, safe='')}/config.json").status == 200, name
+        assert cache.get(f"/api/models/acme/pub/revision/{quote(name, safe='')}").status == 200, name
+    box.clone(with_token(f"{cache.url}/acme/pub", people.writer), "one")
+    box.git("push", "-q", "origin", f":{gone}", where="one")
+    assert gone not in {ref.split("/", 2)[2] for ref in repo.refs}
+    upstream_is_gone(hub, cache)
+    for target in (f"/acme/pub/resolve/{gone}/config.json", f"/api/models/acme/pub/revision/{gone}", f"/api/models/acme/pub/tree/{gone}"):
+        answer = cache.get(target)
+        assert answer.status in (404, *IGNORANCE) and answer["X-Repo-Commit"] is None, (target, answer)
+    for name in (kept, "main", "refs/pr/1", commit_of(hub).id[:9]):
+        assert cache.get(f"/acme/pub/resolve/{quote(name, safe='')}/config.json").body == bytes_of(hub, "config.json"), name
+
+
+@pytest.mark.slow
+def test_a_push_whose_answer_is_long_is_heard_whole(hub, start, people, box):
+    """5 MiB of what hooks say: the real client hears all of it, and what was known is asked for anew."""
+    cache = start(hub_revision_ttl="1h")
+    assert cache.get(CONFIG).status == 200
+    box.clone(with_token(f"{cache.url}/acme/pub", people.writer), "one")
+    (box.path / "one/new.txt").write_text("new\n")
+    box.git("add", "-A", where="one")
+    box.git("commit", "-q", "-m", "more", where="one")
+    lines = [b"".join(b"line %07d of what a hook says\n" % (n + i) for i in range(1000)) for n in range(0, 200_000, 1000)]
+    report = pkt(b"unpack ok\n") + pkt(b"ok refs/heads/main\n") + b"0000"
+    said = b"".join(pkt(b"\2" + text) for text in lines) + pkt(b"\1" + report) + b"0000"
+    assert len(said) > 5 << 20
+    made = []
+
+    def moves(_):   # what the double does not do while the rule answers
+        made.append(hub.content.repo(PUB).commit({"new.txt": "new\n"}))
+        return True
+    hub.rule("hub", path="git-receive-pack$", method="POST", body=said, headers={"Content-Type": "application/x-git-receive-pack-result"},
+             when=moves)
+    heard = subprocess.run(["git", "push", "origin", "HEAD:main"], cwd=box.path / "one", env=box.environment, capture_output=True, text=True,
+                           timeout=60 * SLOW)
+    assert heard.returncode == 0, heard.stderr[-500:]
+    assert len([line for line in heard.stderr.splitlines() if "of what a hook says" in line]) == 200_000
+    assert made and cache.head(CONFIG)["X-Repo-Commit"] == made[-1].id
+    answer = cache.ask("POST", "/acme/pub/git-receive-pack", people.writer, body=b"0000",
+                       Content_Type="application/x-git-receive-pack-request")
+    assert answer.status == 200 and answer.body == said

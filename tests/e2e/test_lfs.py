@@ -186,6 +186,19 @@ def test_A12_the_source_is_found_again(hub, cache):
     assert json.loads(batches(hub)[0]["body"])["objects"] == [wanted(file)]
 
 
+def test_A12_an_address_says_what_size_to_ask_for(hub, start):
+    """Another daemon, or one whose store is gone, knows nothing of the object; upstream insists on its size."""
+    file, body = file_of(hub, WEIGHTS), bytes_of(hub, WEIGHTS)
+    given, other = start(), start()
+    target = href_of(given, batch(given, [wanted(file)]))
+    hub.reset_counters()
+    assert other.get(target).body == body and len(batches(hub)) == 1
+    assert json.loads(batches(hub)[0]["body"])["objects"] == [wanted(file)]
+    wrong = start().get(f"{urlsplit(target).path}?size=3")
+    assert wrong.status == 422 and body not in wrong.body
+    assert other.get(f"{urlsplit(target).path}?size=3").body == body, "known by now"
+
+
 def test_A12_an_address_that_expired_is_asked_for_anew(hub, cache):
     hub.options.signature_ttl = 12
     file, body = file_of(hub, WEIGHTS), bytes_of(hub, WEIGHTS)
@@ -422,3 +435,13 @@ def test_push_with_git_lfs(hub, cache, people, machine):
     assert len(hub.calls("cdn", method="PUT")) == 1
     wait_for(lambda: passed(cache, "^/-/upload/") == 1)
     assert_nothing_went_past(hub)
+
+
+def test_W06_an_upload_is_not_led_past_us_by_xet(hub, cache, people):
+    """As git-xet asks. All else of the question is as it came."""
+    data = generated_block(5, 0, 1000)
+    text = ('{ "operation":"upload", "transfers" : [ "xet","multipart", "basic" ],"hash_algo":"sha256","xet":"xet",\n"objects":[{"oid":"%s",'
+            '"size":1000}]}' % hashlib.sha256(data).hexdigest())
+    answer = cache.ask("POST", "/acme/pub.git/info/lfs/objects/batch", people.writer, body=text.encode(), Accept=JSON, Content_Type=JSON)
+    assert answer.status == 200 and answer.json()["transfer"] == "basic"
+    assert batches(hub)[-1]["body"].decode() == text.replace('[ "xet"', '[ "basic"')

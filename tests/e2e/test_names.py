@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from facts import assert_file_head, assert_whole, commit_of, file_of
+from facts import assert_file_head, assert_whole, bytes_of, commit_of, file_of
 from hubdouble import LFS
 from wire import fields
 
@@ -289,3 +289,81 @@ def test_R06_names_that_would_forge_the_log(hub, cache):
     lines = cache.stderr().splitlines()[before:]
     assert all(re.match(r"\d{4}-\d\d-\d\dT", line) for line in lines) and "\x1b" not in "".join(lines)
     assert not [line for line in lines if line.startswith(("X-Injected", "2026 level=error"))]
+
+
+@pytest.mark.parametrize("who", ["anonymous", "bob", "alice"])
+@pytest.mark.parametrize("verb", ["resolve", "raw"])
+def test_U07_an_old_name_whose_repo_is_gone_and_that_another_has_taken_is_reached_at_once(hub, cache, people, who, verb):
+    token = None if who == "anonymous" else getattr(people, who)
+    target = f"/bob/model/{verb}/main/config.json"
+    made = hub.content.add_repo("model", "acme/gone")
+    made.commit({"config.json": b'{"gone": 1}', "secret.txt": b"secret"})
+    hub.content.add_alias("model", "bob/model", "acme/gone")
+    for asks in (people.alice, None):
+        assert cache.get(target, asks).body == b'{"gone": 1}'
+        assert cache.get("/api/models/bob/model", asks).json()["id"] == "acme/gone"
+    hub.content.delete_repo("model", "acme/gone")
+    hub.content.aliases.pop(("model", "bob/model"))
+    taken = hub.content.add_repo("model", "bob/model")
+    taken.object_id = "c" * 24
+    taken.commit({"config.json": b'{"bob": 1}', "README.md": b"bob's"})
+    # what nobody has asked for yet: the repo is asked, and is gone
+    assert cache.get(f"/bob/model/{verb}/main/README.md", token).body == b"bob's"
+    assert cache.get(f"/bob/model/{verb}/main/README.md", token)["X-Repo-Commit"] == taken.head.id
+    assert cache.get(f"/bob/model/{verb}/{made.head.id}/secret.txt", token).status == 404
+    assert cache.get("/acme/gone/resolve/main/none.txt", token).status in (401, 404)
+    assert [i["path"] for i in cache.get("/api/models/bob/model/tree/main", token).json()] == ["README.md", "config.json"]
+    hub.kill()
+    cache.until_known_down()
+    assert cache.get(f"/bob/model/{verb}/main/README.md", token).body == b"bob's"
+
+
+def test_Z06_a_stranger_does_not_take_an_old_name_away(hub, cache, people):
+    """Who may not see the repo is told so under the old name as well; who may goes on by it, also without upstream."""
+    hub.content.add_alias("model", "bob/model", "acme/private")
+    target = "/bob/model/resolve/main/config.json"
+    for _ in range(3):
+        answer = cache.get(target, people.alice)
+        assert answer.body == bytes_of(hub, "config.json", "acme/private")
+        for stranger in (None, people.bob):
+            refused = cache.get(target, stranger)
+            assert refused.status == (404 if stranger else 401) and "acme/private" not in refused.text + str(refused.fields)
+    cache.get(target)
+    hub.kill()
+    cache.until_known_down()
+    assert cache.get(target, people.alice).body == bytes_of(hub, "config.json", "acme/private")
+    assert cache.get(target).status != 200
+
+
+def test_R08_a_branch_that_is_called_like_a_commit(hub, start):
+    """What is asked for by 40 hex digits is a commit, unless the repo's own list has a branch of that name: then it is what upstream
+    says now, and never kept under the name."""
+    cache = start(hub_revision_ttl="1s")
+    repo, odd = hub.content.repo("acme/pub"), "ab" * 20
+    bodies = [b'{"odd": %d}' % n for n in range(3)]
+
+    def check(body, verb="resolve", method="GET"):
+        answer = cache.ask(method, f"/acme/pub/{verb}/{odd}/config.json")
+        assert answer.status == 200 and answer["X-Repo-Commit"] == repo.find(odd).id, answer
+        assert "immutable" not in answer["Cache-Control"] and (method == "HEAD" or answer.body == body)
+    for body in bodies:
+        made = repo.commit({"config.json": body, "w.bin": LFS(body * 1000)}, branch=odd)
+        for verb in ("resolve", "raw"):
+            check(body, verb, "HEAD")
+            check(body, verb)
+        assert cache.get(f"/acme/pub/resolve/{odd}/w.bin").body == body * 1000
+        assert cache.get(f"/acme/pub/resolve/{made.id}/config.json").body == body
+        assert cache.get(f"/acme/pub/resolve/{odd}/none.txt")["X-Error-Code"] == "EntryNotFound"
+    hub.kill()
+    cache.until_known_down()
+    assert cache.get(f"/acme/pub/resolve/{odd}/config.json").status in (503, 504)
+    assert cache.get(f"/acme/pub/resolve/{made.id}/config.json").body == bodies[-1]
+
+
+def test_U02_another_commit_than_was_asked_for_is_still_wrong(hub, cache):
+    commit = commit_of(hub).id
+    hub.rule("hub", path="resolve/", commit="cd" * 20)
+    for method in ("GET", "HEAD"):
+        assert cache.ask(method, f"/acme/pub/resolve/{commit}/model.safetensors").status == 502
+    hub.rule("hub", path="resolve/", commit=commit)
+    assert cache.get(f"/acme/pub/resolve/{commit}/model.safetensors").body == bytes_of(hub, "model.safetensors")

@@ -9,6 +9,7 @@ from facts import (CONFIG, EMPTY_OID, MODEL, PUB, assert_file_head, assert_whole
 from hubdouble import LFS
 from hubdouble.blobs import git_id
 from hubdouble.fixture import ODD_NAMES
+from probe import ask
 
 
 def test_R01_head_of_a_large_file(hub, cache):
@@ -196,3 +197,23 @@ def test_R17_no_header_comes_out_of_a_path(hub, cache):
     for bad in ("a%0d%0aX-Injected:%20yes.txt", "a%0aX-Injected:%20yes.txt", "%0d%0a%0d%0aX-Injected: yes"):
         answer = cache.get("/acme/pub/resolve/main/" + bad.replace(" ", "%20"))
         assert answer.status in (400, 404) and "x-injected" not in answer.names(), answer
+
+
+@pytest.mark.parametrize("repo", ["acme/gated", "acme/private"])
+def test_E05_of_a_path_that_is_not_there_no_more_is_told_than_upstream_tells(hub, cache, people, repo):
+    """Whoever else has heard that it is not there, and though the tree of a gated repo is for all."""
+    commit = commit_of(hub, repo).id
+    doors = [f"/{repo}/{verb}/{revision}/{path}" for verb in ("resolve", "raw") for revision in ("main", commit)
+             for path in ("none.json", "none/at/all", "config.json")]
+    for token in (people.alice, None, people.bob):
+        cache.get(f"/api/models/{repo}", token)
+        cache.get(f"/api/models/{repo}/tree/{commit}?recursive=true", token)
+    for token in (people.alice, None, people.bob, people.nobody, people.alice):
+        for method in ("GET", "HEAD"):
+            for target in doors:
+                told, direct = cache.ask(method, target, token), ask(hub.url + target, method, token=token)
+                if direct.status < 400:
+                    assert told.status == 200, (target, told)
+                    continue
+                assert told.status == direct.status and told["X-Repo-Commit"] == direct["X-Repo-Commit"], (target, told, direct.headers)
+                assert told["X-Error-Code"] == direct["X-Error-Code"] or told["X-Error-Code"] == "RepoNotFound", (target, told)

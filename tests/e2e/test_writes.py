@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
@@ -734,3 +735,78 @@ def test_W06_other_names_of_the_server_get_their_own_addresses(hub, cache, peopl
     href = answer.json()["objects"][0]["actions"]["upload"]["href"]
     assert href.startswith("http://cache.lan:9000/-/upload/")
     assert cache.ask("PUT", href.replace("http://cache.lan:9000", ""), body=data, host="cache.lan:9000").status == 200
+
+
+# --- uploads over Xet ---
+
+XET = "/-/upload/xet"
+
+
+def xet_token(hub, cache, token, target="/api/models/acme/pub/xet-write-token/main"):
+    """The token for writing, whose storage is the daemon by now."""
+    answer = cache.get(target, token)
+    assert answer.status == 200 and answer["Cache-Control"] == "private, no-store", answer
+    assert answer.json()["casUrl"] == answer["X-Xet-Cas-Url"] == cache.url + XET
+    assert answer.json()["accessToken"] == answer["X-Xet-Access-Token"] and hub.cas_url not in answer.text + str(answer.fields)
+    return answer.json()["accessToken"]
+
+
+def test_W06_what_goes_over_xet_goes_through_us(hub, cache, people):
+    """Clients with hf_xet ask nobody whether they shall use it."""
+    hub.rule("cas", body=b'{"was_inserted":true}', headers={"Content-Type": "application/json"})
+    for target in ("/api/models/acme/pub/xet-write-token/main", "/api/models/acme/pub/xet-write-token/None?create_pr=1"):
+        token = xet_token(hub, cache, people.writer, target)
+        body = os.urandom(200_000)
+        answer = cache.ask("POST", f"{XET}/v1/xorbs/default/{'ab' * 32}?a=%2F", token, body=body, X_Xet_Session_Id="1-2")
+        assert answer.status == 200 and answer.body == b'{"was_inserted":true}'
+        call = hub.calls("cas")[-1]
+        assert call["target"] == f"/v1/xorbs/default/{'ab' * 32}?a=%2F" and call["body_sha256"] == hashlib.sha256(body).hexdigest()
+        assert call["authorization"] == f"Bearer {token}" and call.header("X-Xet-Session-Id") == "1-2" and not call.header("X-Request-Id")
+    assert cache.get(f"{XET}/v1/chunks/default/{'cd' * 32}", token).status == 200
+    before = len(hub.calls("cas"))
+    grant = cache.ask("POST", f"{XET}/v1/xorb-grants/default/{'ab' * 32}", token, body=b'{"length":1}')
+    assert grant.status == 404, "signed addresses of the storage would lead past us"
+    assert cache.ask("POST", "/v1/telemetry", token, body=b"{}").status == 200
+    assert len(hub.calls("cas")) == before and not hub.calls("hub", "telemetry")
+    hub.rule("cas", status=403, body=b'{"error":"no"}')
+    assert cache.ask("POST", f"{XET}/v1/shards", token, body=b"x").status == 403
+
+
+def test_W06_only_a_token_that_came_with_a_storage_goes_there(hub, cache, people):
+    token = xet_token(hub, cache, people.writer)
+    for other in (None, people.writer, people.alice, "xet_made_up"):
+        for method, path in (("POST", "/v1/shards"), ("GET", "/v1/chunks/default/ab"), ("POST", "/../v1/shards"), ("POST", "//elsewhere/v1")):
+            answer = cache.ask(method, XET + path, other, body=b"x" if method == "POST" else None)
+            assert answer.status in (400, 401, 404), (other, path, answer)
+    assert not hub.calls("cas"), hub.calls("cas")
+    for refused in (None, people.bob):
+        assert cache.get("/api/models/acme/private/xet-write-token/main", refused).status in (401, 403, 404)
+    assert cache.ask("POST", f"{XET}/v1/shards", token, body=b"x").status == 404 and len(hub.calls("cas")) == 1
+    cache.restart()
+    answer = cache.ask("POST", f"{XET}/v1/shards", token, body=b"x")
+    assert answer.status == 401 and "begin the upload anew" in answer.text and len(hub.calls("cas")) == 1
+    read = cache.get("/api/models/acme/pub/xet-read-token/main").json()
+    assert read["casUrl"] == hub.cas_url, "what it leads to are the storage's own addresses"
+
+
+@pytest.mark.parametrize("said", [
+    '{"accessToken":"xet_1","exp":4102444800,"casUrl":"http://192.0.2.1/cas"}', '{"accessToken":"xet_1","exp":4102444800,"casUrl":"file:///etc"}',
+    '{"accessToken":"","exp":4102444800,"casUrl":"CAS"}', '{"accessToken":"xet_1","exp":"x","casUrl":"CAS"}', '{"accessToken":"xet_1","casUrl":"CAS"}',
+    '{"accessToken":"xet_1","exp":4102444800,"casUrl":"CAS?q=1"}', '["xet_1"]', 'no json'])
+def test_W06_a_storage_that_we_may_not_go_to_is_told_as_it_is(hub, cache, people, said):
+    said = said.replace("CAS", hub.cas_url)
+    hub.rule("hub", path="xet-write-token", body=said.encode(), headers={"Content-Type": "application/json"})
+    answer = cache.get("/api/models/acme/pub/xet-write-token/main", people.writer)
+    assert answer.status == 200 and answer.text == said
+    assert cache.ask("POST", f"{XET}/v1/shards", "xet_1", body=b"x").status == 401 and not hub.calls("cas")
+
+
+def test_W06_a_token_for_writing_ends(hub, cache, people):
+    said = json.dumps({"accessToken": "xet_old", "exp": int(time.time()) - 400, "casUrl": hub.cas_url})
+    hub.rule("hub", path="xet-write-token", body=said.encode(), headers={"Content-Type": "application/json"})
+    cache.get("/api/models/acme/pub/xet-write-token/main", people.writer)
+    assert cache.ask("POST", f"{XET}/v1/shards", "xet_old", body=b"x").status == 401 and not hub.calls("cas")
+    hub.kill()
+    cache.until_known_down()
+    answer = cache.get("/api/models/acme/pub/xet-write-token/main", people.writer)
+    assert answer.status in (503, 504) and answer["Retry-After"]

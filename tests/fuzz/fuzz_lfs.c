@@ -48,7 +48,7 @@ static int count_given(void *ctx, const struct lfs_given *g)
 	return 0;
 }
 
-static void our_url(void *ctx, const struct digest *oid, struct buf *out)
+static void our_url(void *ctx, const struct lfs_wanted *object, struct buf *out)
 {
 	size_t *count = ctx;
 

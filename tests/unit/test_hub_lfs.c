@@ -80,9 +80,9 @@ static void an_object_that_cannot_be_read_makes_the_question_odd(void **state)
 	}
 }
 
-static void put_url(void *ctx, const struct digest *oid, struct buf *out)
+static void put_url(void *ctx, const struct lfs_wanted *object, struct buf *out)
 {
-	buf_appendf(out, "http://here/%02x", oid->bytes[0]);
+	buf_appendf(out, "http://here/%02x", object->oid.bytes[0]);
 }
 
 static void assert_edited(const char *text, const char *want)
