@@ -12,17 +12,24 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sysexits.h>
 #include "backend/backend.h"
+#include "command.h"
 #include "common/alloc.h"
 #include "common/clock.h"
+#include "common/hash.h"
 #include "keeper/keeper.h"
 #include "notify.h"
+#include "roads.h"
 #include "server/server.h"
 
 #define WORK_THREADS 2
 #define MEMORY_ENTRIES 262144
+#define SPLICES_END_MS 1000
+/* Longer than the longest wait for an answer: who waits is cut by the server, or by nobody. */
+#define SPLICES_IDLE_MS ((uint64_t)65 * 60 * 1000)
 
 struct house {
 	const struct config *config; /* borrowed from main */
@@ -38,9 +45,14 @@ struct house {
 	struct flights *flights;
 	struct casts *casts;
 	struct backends *backends;
+	char mark[17]; /* what our own questions carry, to know them again */
+	struct splices *splices;
+	struct roads *roads;
 	char *backend_urls[CONFIG_NAMED_MAX];  /* owned: the origin of each */
 	char *backend_paths[CONFIG_NAMED_MAX]; /* owned: the path in front of its routes; "" mostly */
 	char *spool_folder;                    /* owned */
+	struct hub_space_spec spaces[CONFIG_NAMED_MAX];
+	char *space_origins[CONFIG_NAMED_MAX]; /* owned */
 	struct auth *auth;
 	struct hub *hub;
 	struct infer *infer;
@@ -241,6 +253,22 @@ static void split_backend_urls(struct house *h)
 	}
 }
 
+/* "http://host:7860/inner/" to the same without its last slash, and "http://host:7860". */
+static void split_space_urls(struct house *h)
+{
+	for (size_t i = 0; i < config_space_count(h->config); i++) {
+		char *url = xstrdup(config_space(h->config, i)->space_url), *host, *path;
+
+		while (str_ends_with(str_from(url), STR("/")))
+			url[strlen(url) - 1] = 0;
+		host = strstr(url, "://");
+		path = host ? strchr(host + 3, '/') : NULL;
+		h->space_origins[i] = path ? xstrndup(url, (size_t)(path - url)) : xstrdup(url);
+		h->spaces[i] =
+			(struct hub_space_spec){ .name = config_space(h->config, i)->named.name, .url = url };
+	}
+}
+
 static int start_fetch(struct house *h)
 {
 	const struct config *c = h->config;
@@ -250,9 +278,15 @@ static int start_fetch(struct house *h)
 		.inference_url = service_url(c, c->inference_url, "https://router.huggingface.co"),
 		.backend_urls = (const char *const *)h->backend_urls,
 		.backend_count = (unsigned)config_backend_count(c),
+		.space_urls = (const char *const *)h->space_origins,
+		.space_count = (unsigned)config_space_count(c),
+		.space_hosts = (const char *const *)c->hub_space_hosts.words,
 		.redirect_hosts = (const char *const *)c->hub_redirect_hosts.words,
 		.is_offline = c->hub_offline,
 		.user_agent = "hfcached/" HFCACHED_VERSION,
+		.mark = h->mark,
+		.is_own = roads_is_own,
+		.ctx = h->roads,
 		.ca_file = *c->hub_ca_file ? c->hub_ca_file : NULL,
 		.connect_timeout_ms = c->hub_connect_timeout,
 		.metrics = h->metrics,
@@ -261,6 +295,7 @@ static int start_fetch(struct house *h)
 	int r;
 
 	split_backend_urls(h);
+	split_space_urls(h);
 	r = fetch_new(&opts, &h->fetch);
 
 	return r < 0 ? say(EX_CONFIG,
@@ -305,9 +340,22 @@ static void set_backends(struct house *h, const struct config *c, const struct r
 						.key = rights->backend_keys[i] ? rights->backend_keys[i] : "",
 						.timeout_ms = backend->backend_timeout,
 						.concurrency = (unsigned)backend->backend_concurrency,
-						.is_default = backend->backend_default };
+						.is_default = backend->backend_default,
+						.drops_unknown = backend->backend_drop_unknown };
 	}
 	backends_set_rules(h->backends, rules, (unsigned)count);
+}
+
+/* As many as there may be connections, but a quarter of the descriptors at most: each join has two, beside those of the server. */
+static unsigned joins_allowed(const struct config *c)
+{
+	struct rlimit files;
+	rlim_t room;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
+		return (unsigned)c->server_max_connections;
+	room = files.rlim_cur / 8 + 1;
+	return room < c->server_max_connections ? (unsigned)room : (unsigned)c->server_max_connections;
 }
 
 static void start_middle(struct house *h)
@@ -322,6 +370,12 @@ static void start_middle(struct house *h)
 	h->casts = casts_new(&(struct casts_opts){
 		.fetch = h->fetch, .work = h->work, .metrics = h->metrics, .clock = h->clock });
 	start_backends(h);
+	h->splices = splices_new(
+		&(struct splices_opts){ .joins_max = joins_allowed(h->config),
+					.idle_ms = SPLICES_IDLE_MS,
+					.ca_file = *h->config->hub_ca_file ? h->config->hub_ca_file : NULL,
+					.metrics = h->metrics,
+					.clock = h->clock });
 	h->flights = flights_new(&(struct flights_opts){ .fetch = h->fetch,
 							 .store = h->store,
 							 .work = h->work,
@@ -350,6 +404,11 @@ static void start_handlers(struct house *h)
 					     .index = h->index,
 					     .metrics = h->metrics,
 					     .clock = h->clock,
+					     .spaces = h->spaces,
+					     .space_count = (unsigned)config_space_count(c),
+					     .splices = h->splices,
+					     .work = h->work,
+					     .spool_folder = h->spool_folder,
 					     .xet_above = c->hub_xet_above,
 					     .on_corrupt = on_corrupt,
 					     .ctx = h });
@@ -357,9 +416,14 @@ static void start_handlers(struct house *h)
 						   .store = h->store,
 						   .flights = h->flights,
 						   .fetch = h->fetch,
+						   .backends = h->backends,
+						   .index = h->index,
+						   .keeper = h->keeper,
+						   .auth = h->auth,
 						   .clock = h->clock,
 						   .version = HFCACHED_VERSION,
 						   .upstream = c->hub_url,
+						   .certificate = roads_certificate(h->roads),
 						   .loops_alive = loops_alive,
 						   .is_draining = is_draining,
 						   .index_ok = index_ok,
@@ -374,9 +438,11 @@ static void start_handlers(struct house *h)
 						   .index = h->index,
 						   .metrics = h->metrics,
 						   .clock = h->clock,
+						   .need_room = on_need_room,
 						   .on_corrupt = on_corrupt,
 						   .ctx = h });
-	h->router = router_new(&(struct router_opts){ .hub = h->hub, .infer = h->infer, .admin = h->admin });
+	h->router = router_new(&(struct router_opts){
+		.hub = h->hub, .infer = h->infer, .admin = h->admin, .mark = h->mark });
 	metrics_add_source(h->metrics, refresh_metrics, h);
 }
 
@@ -395,6 +461,9 @@ static int start_server(struct house *h)
 				    .hosts = c->server_hosts.count
 						     ? (const char *const *)c->server_hosts.words
 						     : NULL,
+				    .intercepted_hosts = roads_hosts(h->roads),
+				    .on_connect = roads_hosts(h->roads) ? roads_take : NULL,
+				    .on_connect_ctx = h->roads,
 				    .spool_folder = path,
 				    .spool_max = c->inference_max_request,
 				    .router = h->router,
@@ -402,6 +471,8 @@ static int start_server(struct house *h)
 				    .metrics = h->metrics,
 				    .clock = h->clock };
 	struct server *server = NULL;
+	bool is_chosen;
+	SCOPED_FREE char *admin = command_admin_socket(c, &is_chosen);
 	int r;
 
 	if (inherited_count < 0)
@@ -409,9 +480,20 @@ static int start_server(struct house *h)
 			   log_errno_name(inherited_count));
 	opts.inherited_count = (unsigned)inherited_count;
 	opts.inherited_fds = inherited;
+	opts.admin_socket = admin;
 	r = server_start(&opts, &server, &reason);
-	if (r == 0)
+	/* a file system may have no sockets, or a path be too long for one: nothing that anybody asked for */
+	if (r < 0 && admin && !is_chosen && reason && strstr(reason, admin)) {
+		log_warning("main", "there is no admin socket; server.admin-socket says where one could be",
+			    LOG_TEXT("reason", reason), LOG_END);
+		free(TAKE_PTR(reason));
+		opts.admin_socket = NULL;
+		r = server_start(&opts, &server, &reason);
+	}
+	if (r == 0) {
 		atomic_store(&h->server, server);
+		roads_serve(h->roads, server);
+	}
 	return r < 0 ? say(EX_UNAVAILABLE, "%s", reason ? reason : log_errno_name(r)) : 0;
 }
 
@@ -428,12 +510,21 @@ void house_set_options(struct house *h, const struct config *c, const struct rig
 	rights_warn(rights);
 	hub_set_times(h->hub, c->hub_revision_ttl, c->hub_metadata_ttl);
 	set_backends(h, c, rights);
-	infer_set_rules(h->infer, &(struct infer_rules){ .mode = c->inference_mode,
-							 .is_shared = c->inference_scope,
-							 .finish_alone = c->inference_finish_on_abort,
-							 .answer_max = c->inference_max_answer,
-							 .request_max = c->inference_max_request,
-							 .wait_budget_ms = c->inference_wait_budget });
+	infer_set_rules(h->infer,
+			&(struct infer_rules){ .mode = c->inference_mode,
+					       .modes = (const char *const *)c->inference_modes.words,
+					       .scope = c->inference_scope,
+					       .finish_alone = c->inference_finish_on_abort,
+					       .answer_max = c->inference_max_answer,
+					       .request_max = c->inference_max_request,
+					       .wait_budget_ms = c->inference_wait_budget });
+}
+
+static int open_roads(struct house *h)
+{
+	SCOPED_FREE char *path = house_store_path(h->config);
+
+	return roads_new(h->config, path, &h->roads);
 }
 
 static int start(struct house *h, const struct rights *rights)
@@ -443,14 +534,26 @@ static int start(struct house *h, const struct rights *rights)
 	if (r == 0)
 		r = open_index(h);
 	if (r == 0)
+		r = open_roads(h);
+	if (r == 0)
 		r = start_fetch(h);
 	if (r == 0) {
 		start_middle(h);
 		start_handlers(h);
 		house_set_options(h, h->config, rights);
-		r = start_server(h);
+		r = !h->splices ? say(EX_UNAVAILABLE,
+				      "no thread or descriptor is left for the joins of connections")
+				: roads_start(h->roads, h->splices, h->metrics, h->clock);
 	}
-	return r;
+	return r == 0 ? start_server(h) : r;
+}
+
+static void make_mark(char ret_mark[17])
+{
+	uint8_t bytes[8];
+
+	random_bytes(bytes, sizeof(bytes));
+	format_hex(bytes, sizeof(bytes), ret_mark);
 }
 
 int house_start(const struct config *config, const struct rights *rights, struct house **ret_house)
@@ -461,6 +564,7 @@ int house_start(const struct config *config, const struct rights *rights, struct
 	h->config = config;
 	h->clock = &clock_system;
 	h->metrics = metrics_new();
+	make_mark(h->mark);
 	r = start(h, rights);
 	if (r == 0)
 		*ret_house = h;
@@ -479,27 +583,42 @@ bool house_is_alive(struct house *h)
 	return !server_loops_alive(h->server) && keeper_is_alive(h->keeper);
 }
 
+/* What the server has said, splices may still be carrying to its clients. */
+static void let_splices_end(const struct house *h)
+{
+	uint64_t until = clock_mono_ms(h->clock) + SPLICES_END_MS;
+
+	while (h->splices && splices_count(h->splices) > 0 && clock_mono_ms(h->clock) < until)
+		(void)usleep(10000);
+}
+
 void house_stop(struct house *h, uint64_t drain_ms)
 {
+	roads_stop(h->roads);
 	if (h->server) {
 		unsigned cut;
 
 		atomic_store(&h->is_draining, true);
 		cut = server_drain(h->server, drain_ms);
 		log_info("main", "stopping", LOG_U64("answers_cut", cut), LOG_END);
+		let_splices_end(h);
 	}
+	splices_stop(h->splices); /* nobody is given to the server any more */
 	server_free(h->server);
 	router_free(h->router);
 	admin_free(h->admin);
-	infer_free(h->infer);
-	hub_free(h->hub);
-	auth_free(h->auth);
+	splices_free(h->splices);
+	/* what these still end, they tell those who began it: infer, hub, auth */
 	casts_free(h->casts);
 	flights_free(h->flights);
 	relays_free(h->relays);
 	asks_free(h->asks);
+	infer_free(h->infer);
+	hub_free(h->hub);
+	auth_free(h->auth);
 	backends_free(h->backends);
 	fetch_free(h->fetch);
+	roads_free(h->roads);
 	work_free(h->work);
 	keeper_free(h->keeper);
 	index_close(h->index);
@@ -508,6 +627,8 @@ void house_stop(struct house *h, uint64_t drain_ms)
 	for (size_t i = 0; i < CONFIG_NAMED_MAX; i++) {
 		free(h->backend_urls[i]);
 		free(h->backend_paths[i]);
+		free((char *)(uintptr_t)h->spaces[i].url);
+		free(h->space_origins[i]);
 	}
 	free(h->spool_folder);
 	free(h);

@@ -16,8 +16,10 @@
 #include <unistd.h>
 #include "common/alloc.h"
 #include "common/log.h"
+#include "command.h"
 #include "house.h"
 #include "notify.h"
+#include "roads.h"
 
 /* Every descriptor may be a client or a blob. */
 static void raise_descriptor_limit(void)
@@ -194,6 +196,20 @@ static int print_config(const struct config *config)
 	return 0;
 }
 
+/* true: nothing is wrong; what should be known is said here for --check-config, and by the log at a start. */
+static bool check_roads(const struct config *config, bool is_told, struct buf *errors)
+{
+	SCOPED_FREE char *store = house_store_path(config);
+	SCOPED_BUF warnings;
+
+	buf_init(&warnings, 65536);
+	if (roads_check(config, store, errors, &warnings) < 0)
+		return false;
+	if (is_told)
+		(void)fputs(buf_str(&warnings).ptr, stderr);
+	return true;
+}
+
 static int configure_and_run(const struct config_source *source, int action)
 {
 	struct rights *rights = NULL;
@@ -212,8 +228,10 @@ static int configure_and_run(const struct config_source *source, int action)
 		SCOPED_FREE char *store = house_store_path(config);
 
 		r = rights_print_subject(store);
-	} else if (rights_load(config, &rights, &errors) < 0) {
+	} else if (rights_load(config, &rights, &errors) < 0 ||
+		   !check_roads(config, action == OPT_CHECK, &errors)) {
 		(void)fputs(buf_str(&errors).ptr, stderr);
+		rights_free(rights);
 		r = EX_CONFIG;
 	} else if (action == OPT_CHECK) {
 		(void)puts("configuration ok");
@@ -242,6 +260,10 @@ int main(int argc, char **argv)
 	int option, action = 0;
 	size_t set_count = 0;
 
+	if (command_is_meant(argv[0])) {
+		free(TAKE_PTR(sets));
+		return command_run(argc, argv);
+	}
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (option) {
 		case OPT_CONFIG:

@@ -9,7 +9,9 @@
  * Promises  (1) the authority is constrained (RFC 5280 4.2.1.10, critical): it can speak for the names it was made for and
  *               names below them, and for no address: who steals its key can impersonate nobody else.
  *           (2) a key file that others than its owner may read is not used (-EPERM).
- *           (3) both files appear whole or not at all, whatever crashes: key first, then the certificate, by rename.
+ *           (3) each file appears whole or not at all, whatever crashes: key first, then the certificate, by rename. A key that
+ *               a crash left without a certificate is gone on with.
+ *           (4) it signs servers only (extended key usage), and no authority below itself.
  */
 #pragma once
 #include "common/bytes.h"
@@ -25,7 +27,8 @@ struct ca_spec {
 };
 /*
  * Makes a new one. path: of the certificate, ends in ".pem".
- * Returns 0; -EEXIST either file is there; -EINVAL (names, path); other errno. ret_reason: a sentence for people, free().
+ * Returns 0; -EEXIST the certificate is there; -EPERM a key is there that others may read; -EINVAL (names, path); other errno.
+ * ret_reason: a sentence for people, free(); only on failure.
  */
 int ca_create(const char *path, const struct ca_spec *spec, char **ret_reason);
 /*
@@ -51,6 +54,6 @@ struct ca_leaf {
 void ca_leaf_done(struct ca_leaf *leaf);
 /*
  * The leaf for a name: P-256, good from an hour ago for 7 days, kept in memory (256 names) and made anew a day before its end.
- * Returns 0 with the caller's references; -EACCES not covered; other errno.
+ * Returns 0 with the caller's references; -EACCES not covered; -ESTALE the CA has expired; other errno.
  */
 int ca_issue(struct ca *ca, struct str name, int64_t now, struct ca_leaf *ret_leaf);

@@ -50,6 +50,9 @@ static const struct error_row error_rows[] = {
 	{ -ENOBUFS, 503, true,
 	  "this cache has no connection to upstream free: all it may have are busy, or the machine has no "
 	  "memory for more; try again" },
+	{ -EUSERS, 503, true,
+	  "as many requests are being passed on for this client's address as may be at a time; nothing was "
+	  "sent, try again when one has ended" },
 	{ -EADDRNOTAVAIL, 503, true,
 	  "the machine of this cache has no local port left for a connection "
 	  "(net.ipv4.ip_local_port_range); try again" },

@@ -20,6 +20,7 @@ static void drop_body(struct reply *r)
 	reader_free(TAKE_PTR(r->reader));
 	relay_free(TAKE_PTR(r->relay));
 	ear_free(TAKE_PTR(r->ear));
+	dial_free(TAKE_PTR(r->dial));
 	r->kind = REPLY_EMPTY;
 	r->offset = r->length = 0;
 	r->head_length = -1;
@@ -111,6 +112,12 @@ void reply_relay(struct reply *r, struct request *from, int status, const struct
 	r->head_length = content_length;
 }
 
+void reply_put_first(struct reply *r, struct bytes *bytes)
+{
+	assert(r->kind == REPLY_RELAY && !r->bytes);
+	r->bytes = bytes_ref(bytes);
+}
+
 void reply_ear(struct reply *r, struct request *from, int status, const struct headers *upstream,
 	       int64_t content_length)
 {
@@ -120,6 +127,14 @@ void reply_ear(struct reply *r, struct request *from, int status, const struct h
 	r->kind = REPLY_EAR;
 	r->ear = TAKE_PTR(from->ear);
 	r->head_length = content_length;
+}
+
+void reply_dial(struct reply *r, struct request *from)
+{
+	drop_body(r);
+	r->status = 101;
+	r->kind = REPLY_DIAL;
+	r->dial = TAKE_PTR(from->dial);
 }
 
 void reply_abort(struct reply *r)

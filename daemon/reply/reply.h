@@ -15,9 +15,10 @@ enum reply_body {
 	REPLY_BYTES,  /* from memory */
 	REPLY_BLOB,   /* a range of a finished blob */
 	REPLY_READER, /* a range of a growing one: the request's reader, which the reply takes over */
-	REPLY_RELAY,  /* streamed: the request's relay, which the reply takes over */
-	REPLY_EAR,    /* streamed: the request's ear, which the reply takes over */
-	REPLY_ABORT,  /* no answer at all: close the connection (hub-protocol 2.9, B16) */
+	REPLY_RELAY, /* streamed: `bytes` if there are any, then the request's relay, which the reply takes over */
+	REPLY_EAR, /* streamed: the request's ear, which the reply takes over */
+	REPLY_DIAL, /* upgraded: the request's dial, which the reply takes over, and whose host answers from now on */
+	REPLY_ABORT, /* no answer at all: close the connection (hub-protocol 2.9, B16) */
 };
 
 struct reply {
@@ -29,6 +30,7 @@ struct reply {
 	struct reader *reader;
 	struct relay *relay;
 	struct ear *ear;
+	struct dial *dial;
 	uint64_t offset, length; /* of the body within blob or reader; length of bytes */
 	int64_t head_length; /* Content-Length to tell for HEAD and for relays; -1: what the body has / unknown */
 	bool close;          /* end the connection after it */
@@ -49,9 +51,16 @@ void reply_reader(struct reply *r, int status, struct request *from, uint64_t of
 /* Status, allowed fields (hub-protocol A17, U11) and body of the request's relay, whose head has come. */
 void reply_relay(struct reply *r, struct request *from, int status, const struct headers *upstream,
 		 int64_t content_length);
+/* Of a reply that streams: what has been read of the body already, and goes out before the rest. */
+void reply_put_first(struct reply *r, struct bytes *bytes);
 /* The same of the request's ear. */
 void reply_ear(struct reply *r, struct request *from, int status, const struct headers *upstream,
 	       int64_t content_length);
+/*
+ * The request's dial, whose head has come and is 101, to a request for a WebSocket (else it is a defect, and the client is told
+ * 503). The host's answer goes out as it is: no field of ours is added.
+ */
+void reply_dial(struct reply *r, struct request *from);
 void reply_abort(struct reply *r);
 /* Copies the fields of an upstream answer that may be passed on: an allow list; never Set-Cookie, X-Xet-*,
  * hop-by-hop. */

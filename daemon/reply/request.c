@@ -29,6 +29,7 @@ void request_done(struct request *r)
 	reader_free(TAKE_PTR(r->reader));
 	relay_free(TAKE_PTR(r->relay));
 	ear_free(TAKE_PTR(r->ear));
+	dial_free(TAKE_PTR(r->dial));
 	if (r->free_memo)
 		r->free_memo(TAKE_PTR(r->memo));
 	if (r->free_trail)
@@ -70,7 +71,10 @@ int request_ask(struct request *r, struct asks *asks, struct str key, const stru
 				q->free_ctx(q->learn_ctx);
 			return -ELOOP;
 		}
-		k = ask_start(asks, key, q);
+		struct question mine = *q;
+
+		mine.who = str_from(r->client ? r->client : "");
+		k = ask_start(asks, key, &mine);
 		r->asks[r->ask_count++] = k;
 		r->used_upstream = true;
 	} else if (q->free_ctx) {
@@ -101,6 +105,12 @@ int request_park_ear(struct request *r)
 {
 	assert(r->ear);
 	return ear_wait(r->ear, &r->waiter) ? -EAGAIN : 0;
+}
+
+int request_park_dial(struct request *r)
+{
+	assert(r->dial);
+	return dial_wait(r->dial, &r->waiter) ? -EAGAIN : 0;
 }
 
 /* Fields that are between us and the client, or ours to set upstream. */

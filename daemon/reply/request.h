@@ -7,7 +7,7 @@
  * So there are
  * no half-done states but the list of asks, the reader and the relay that the request holds for it.
  *
- * Owns      its strings, its asks, its reader, its relay, its ear, its trail, its spool.
+ * Owns      its strings, its asks, its reader, its relay, its ear, its dial, its trail, its spool.
  * Threads   belongs to one server thread; request_wake() (from the waiter) may come from any.
  */
 #pragma once
@@ -17,6 +17,7 @@
 #include "flight/flight.h"
 #include "metrics/metrics.h"
 #include "relay/relay.h"
+#include "splice/splice.h"
 
 #define REQUEST_ASKS_MAX 8
 #define REQUEST_BODY_MAX (1024 * 1024)
@@ -31,7 +32,9 @@ struct request {
 	struct str path, query; /* parts of target */
 	struct headers headers; /* as sent; Authorization stays only in subject */
 	bool is_http10;
-	bool is_head;       /* HEAD: handlers may treat it like GET; server/ drops the body */
+	bool is_admin;       /* it came through the administrator's own socket, and no other way */
+	bool is_intercepted; /* its client speaks TLS to a name of the Hub's, and knows nothing of us */
+	bool is_head;        /* HEAD: handlers may treat it like GET; server/ drops the body */
 	bool wants_pointer; /* of an LFS file only what git holds, which needs none of its bytes: raw's own */
 	char *host;         /* the Host the client used, for absolute URLs ("server:8090") */
 	char *base;         /* "http://server:8090": server.public-url if set, else from Host */
@@ -56,6 +59,7 @@ struct request {
 	struct reader *reader;
 	struct relay *relay;
 	struct ear *ear;
+	struct dial *dial;
 	void *memo; /* what a handler has worked out and need not work out again; owned, through free_memo */
 	void (*free_memo)(void *memo);
 	void *trail; /* what a handler remembers between its runs; owned, through free_trail */
@@ -92,5 +96,6 @@ int request_ask(struct request *r, struct asks *asks, struct str key, const stru
 int request_park_reader(struct request *r, uint64_t offset);
 int request_park_relay(struct request *r, bool want_write);
 int request_park_ear(struct request *r);
+int request_park_dial(struct request *r);
 void request_init(struct request *r, void (*wake)(struct waiter *));
 void request_done(struct request *r);

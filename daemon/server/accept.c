@@ -54,7 +54,7 @@ static int take_listener(struct loop *l, const struct listener *from)
 
 	if (fd < 0)
 		return -errno;
-	l->on_listen[l->listen_count++] = (struct event){ EVENT_LISTEN, fd };
+	l->on_listen[l->listen_count++] = (struct event){ EVENT_LISTEN, fd, from->is_admin };
 	return 0;
 }
 
@@ -96,18 +96,19 @@ static bool has_room(const struct conn *c)
 	       crowd_of(c) < ACCEPT_CROWD_MAX / s->loop_count;
 }
 
-static void admit(struct loop *l, int fd, const struct sockaddr_storage *from, socklen_t from_len)
+/* The library wants an address only to count by it, which it is not asked to. */
+void accept_admit(struct loop *l, int fd, const struct sockaddr_storage *from, unsigned flags)
 {
-	struct conn *c = conn_new(l, fd, from);
+	struct conn *c = conn_new(l, fd, from, flags);
 
 	if (!has_room(c)) {
+		refuse_fd(l, fd, c->peer, &no_room); /* while wire.c knows it: its rule 10 */
 		wire_remove_conn(c);
-		refuse_fd(l, fd, c->peer, &no_room);
 		free(c);
 		return;
 	}
 	l->adding = c;
-	if (MHD_add_connection(l->library, fd, (const struct sockaddr *)from, from_len) != MHD_YES &&
+	if (MHD_add_connection(l->library, fd, (const struct sockaddr *)from, sizeof(*from)) != MHD_YES &&
 	    l->adding) {
 		/* it has closed fd, and never told us of the connection */
 		wire_remove_conn(c);
@@ -148,7 +149,7 @@ void accept_ready(struct loop *l, struct event *e)
 		int fd = accept4(e->fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
-			admit(l, fd, &from, len);
+			accept_admit(l, fd, &from, e->is_admin ? CONN_ADMIN : 0);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)

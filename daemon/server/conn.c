@@ -8,6 +8,8 @@
  *               while an earlier request is being answered.
  *           (2) a client that takes an answer slower than 4 KiB/s over a minute is cut (P14); waiting for upstream does
  *               not count.
+ *           (3) one that leaves in the middle of its body, or by a reset while it waits, is noticed within two seconds, unless
+ *               its end lies behind more bytes than the kernel takes.
  */
 #include "server/priv.h"
 
@@ -17,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -52,13 +55,16 @@ static void format_peer(int fd, const struct sockaddr_storage *from, char ret_te
 		format_user(fd, ret_text);
 }
 
-struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *from)
+struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *from, unsigned flags)
 {
 	struct conn *c = xcalloc(1, sizeof(*c));
 
 	c->loop = l;
 	c->fd = fd;
+	c->from = *from;
 	c->is_unix = from->ss_family == AF_UNIX;
+	c->is_admin = flags & CONN_ADMIN;
+	c->is_intercepted = flags & SERVER_INTERCEPTED;
 	list_init(&c->node);
 	list_init(&c->head_node);
 	head_check_init(&c->check);
@@ -77,16 +83,22 @@ static void count_connections(struct server *s, int by)
 				    1); /* can only fail when it is full: then it is readable already */
 }
 
-/* The library shuts the socket's write side and closes it; with bytes unread that would be an RST. */
+/*
+ * The library shuts the socket's write side and closes it; with bytes unread that would be an RST. An intercepted client's answer
+ * that broke off (P2) is an end that stays half open for a moment: splice takes that for a break, and the client's TLS does not
+ * end well. All other ends of theirs are both at once.
+ */
 static void linger_if_needed(struct conn *c)
 {
+	bool tells_break = c->is_intercepted && c->is_broken;
 	int unread = 0, fd;
 
-	if (!c->has_unread && (ioctl(c->fd, FIONREAD, &unread) < 0 || unread == 0))
+	if (c->is_taken ||
+	    (!tells_break && !c->has_unread && (ioctl(c->fd, FIONREAD, &unread) < 0 || unread == 0)))
 		return;
 	fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
 	if (fd >= 0)
-		linger_add(c->loop, fd);
+		linger_add(c->loop, fd, !c->is_intercepted || tells_break);
 }
 
 static void start(struct conn *c, struct MHD_Connection *library)
@@ -107,6 +119,7 @@ static void end(struct conn *c)
 	list_remove(&c->node);
 	list_remove(&c->head_node);
 	count_connections(c->loop->server, -1);
+	free((void *)(uintptr_t)c->held.ptr);
 	free(c);
 }
 
@@ -222,21 +235,62 @@ static bool has_hung_up(const struct conn *c)
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
+/* Both sides are over: whatever it waits for, nobody would read it. */
+static bool is_reset(const struct conn *c)
+{
+	struct pollfd end = { .fd = c->fd };
+
+	return poll(&end, 1, 0) > 0 && (end.revents & (POLLHUP | POLLERR));
+}
+
+/* Says the end of its side, which lies behind the bytes that were not read yet, that there will be no whole body? */
+static bool is_cut_short(struct conn *c)
+{
+	struct pollfd end = { .fd = c->fd, .events = POLLRDHUP };
+	struct head_check check = c->check;
+	SCOPED_FREE char *bytes = NULL;
+	int unread = 0;
+	ssize_t n;
+
+	if (c->has_rest || !head_check_in_body(&check) || poll(&end, 1, 0) <= 0)
+		return false;
+	if (ioctl(c->fd, FIONREAD, &unread) < 0 || unread <= 0)
+		return true;
+	bytes = xmalloc((size_t)unread); /* no more than the kernel holds for it, and once */
+	n = recvfrom(c->fd, bytes, (size_t)unread, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	if (n > 0)
+		(void)head_check_feed(&check, bytes, (size_t)n);
+	c->has_rest = !head_check_in_body(&check);
+	return !c->has_rest;
+}
+
 /*
  * A client that has left, where nobody else would notice:
  * - of an inference call whose connection waits: a text may be in the making for minutes for nobody. Who merely has no more to say
  *   does not close its side;
  * - in the middle of its body: when the end of the stream comes right behind bytes that did not fill the library's buffer, its
- *   edge-triggered epoll hears of it with those bytes and never again. Twice in a row, since the library may be about to read.
+ *   edge-triggered epoll hears of it with those bytes and never again. Twice in a row, since the library may be about to read;
+ * - likewise while its connection waits, since upstream does not take what it sends. Behind a full window its end does not reach
+ *   us: then the relay's own time limit counts;
+ * - by a reset, while its connection waits for anything.
  */
 static void check_left(struct conn *c)
 {
 	struct exchange *x = c->exchange;
 	bool is_parked = x && atomic_load(&x->park) != PARK_RUNNING;
 	bool sends = x && x->phase == PHASE_BODY && !is_parked;
+	bool waits_to_send = is_parked && (x->phase == PHASE_BODY || x->phase == PHASE_OPENING);
+	bool is_gone = false;
 
-	if (!x || c->is_closing || !(sends || (is_parked && x->request.route == ROUTE_INFERENCE)) ||
-	    !has_hung_up(c)) {
+	if (!x || c->is_closing)
+		return;
+	if (is_parked && is_reset(c))
+		is_gone = true;
+	else if (waits_to_send)
+		is_gone = is_cut_short(c);
+	else if (sends || (is_parked && x->request.route == ROUTE_INFERENCE))
+		is_gone = has_hung_up(c);
+	if (!is_gone) {
 		c->is_left = false;
 		return;
 	}

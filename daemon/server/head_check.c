@@ -7,6 +7,7 @@
  *                                                       '-> END_LF -> START | BODY | CHUNK_SIZE
  *   CHUNK_SIZE -> CHUNK_SIZE_LF -> CHUNK -> CHUNK_CR -> CHUNK_LF -> CHUNK_SIZE
  *                               \-> LAST_CR -> LAST_LF -> START
+ *   END_LF -> WAITING: a WebSocket was asked for
  *
  * Long runs (values, bodies) are passed over in inner loops; everything else costs one turn of the switch.
  */
@@ -37,8 +38,9 @@ enum state {
 	LAST_CR,
 	LAST_LF,
 	FAULT,
+	WAITING,
 };
-enum special { PLAIN, HOST, LENGTH, CODING, EXPECT, COOKIE };
+enum special { PLAIN, HOST, LENGTH, CODING, EXPECT, COOKIE, UPGRADE };
 /* Of a Host value: a name or address, then maybe a port. */
 enum host_state { HOST_EMPTY, HOST_NAME, HOST_BRACKET, HOST_BRACKET_END, HOST_PORT, HOST_END };
 
@@ -55,6 +57,28 @@ bool head_check_in_head(const struct head_check *c)
 bool head_check_in_body(const struct head_check *c)
 {
 	return c->state >= BODY && c->state < FAULT;
+}
+
+size_t head_check_method(const struct head_check *c)
+{
+	return c->state == METHOD ? c->word_len : 0;
+}
+
+bool head_check_was_connect(const struct head_check *c)
+{
+	return c->fault == HEAD_FORBIDDEN_METHOD && c->word_len == strlen("CONNECT") &&
+	       memcmp(c->word, "CONNECT", c->word_len) == 0;
+}
+
+bool head_check_waits(const struct head_check *c)
+{
+	return c->state == WAITING;
+}
+
+void head_check_go_on(struct head_check *c)
+{
+	if (c->state == WAITING)
+		c->state = START;
 }
 
 static void fail(struct head_check *c, enum head_fault fault)
@@ -218,6 +242,8 @@ static void end_name(struct head_check *c)
 		c->special = EXPECT;
 	else if (str_eq_nocase(name, STR("Cookie")))
 		c->special = COOKIE;
+	else if (str_eq_nocase(name, STR("Upgrade")))
+		c->special = UPGRADE;
 	c->word_len = 0;
 }
 
@@ -292,6 +318,9 @@ static void end_value(struct head_check *c)
 	switch ((enum special)c->special) {
 	case PLAIN:
 	case COOKIE:
+		break;
+	case UPGRADE: /* others than this one we never take, so that what follows is HTTP */
+		c->wants_upgrade = c->wants_upgrade || str_eq_nocase(value, STR("websocket"));
 		break;
 	case HOST:
 		if (c->host_state == HOST_EMPTY || c->host_state == HOST_BRACKET)
@@ -369,6 +398,8 @@ static void end_head(struct head_check *c)
 	c->body_left = c->has_coding ? 0 : c->length;
 	c->word_len = 0;
 	c->state = c->has_coding ? CHUNK_SIZE : c->length ? BODY : START;
+	if (c->wants_upgrade && c->has_bodiless_method && !c->is_http10)
+		c->state = WAITING;
 }
 
 /* --- between requests --- */
@@ -498,6 +529,7 @@ static void on_byte(struct head_check *c, unsigned char b)
 	case BODY:
 	case CHUNK:
 	case FAULT:
+	case WAITING:
 		assert(!"runs are not read byte by byte");
 	}
 }
@@ -524,14 +556,14 @@ size_t head_check_feed(struct head_check *c, const char *bytes, size_t len)
 {
 	size_t at = 0, request = 0; /* where the request that is being read began */
 
-	if (c->state == FAULT)
+	if (c->state == FAULT || c->state == WAITING)
 		return 0;
-	while (at < len) {
+	while (at < len && c->state != WAITING) {
 		if (c->state == START)
 			request = at;
 		at += step(c, bytes + at, len - at);
 		if (c->state == FAULT)
 			return request;
 	}
-	return len;
+	return at;
 }

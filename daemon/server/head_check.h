@@ -58,7 +58,7 @@ struct head_check {
 	uint8_t special; /* which field this is, of those that matter for framing */
 	uint8_t fields;
 	uint8_t word_len; /* of `word`; more than fits: longer than any word that matters */
-	bool is_http10, has_host, has_length, has_coding, has_bodiless_method;
+	bool is_http10, has_host, has_length, has_coding, has_bodiless_method, wants_upgrade;
 	uint16_t head_bytes, target_bytes;
 	uint8_t host_state;
 	char word[32];      /* method, version, field name, or value of a special field; without a NUL */
@@ -73,9 +73,17 @@ void head_check_init(struct head_check *c);
  *
  * Returns how many of them may be passed on: all, or, when c->fault is set by this call, those before the
  * request that
- * is at fault (0 if it began in an earlier call). After a fault always 0.
+ * is at fault (0 if it began in an earlier call). After a fault always 0. Behind a head that asks for a WebSocket nobody knows
+ * what the bytes are until it is answered: those up to its end, then always 0 (head_check_waits), until head_check_go_on().
  */
 size_t head_check_feed(struct head_check *c, const char *bytes, size_t len);
+/* How many bytes of a request's method have been seen, while it is not complete. */
+size_t head_check_method(const struct head_check *c);
+/* After HEAD_FORBIDDEN_METHOD: was it this one? */
+bool head_check_was_connect(const struct head_check *c);
+bool head_check_waits(const struct head_check *c);
+/* It stayed a connection of HTTP. */
+void head_check_go_on(struct head_check *c);
 /* Is a head begun and not complete? */
 bool head_check_in_head(const struct head_check *c);
 /* Is a body begun and not complete? */

@@ -5,6 +5,7 @@
  * Promises  (1) the token is in request->subject and nowhere else: not among the headers that handlers see.
  *           (2) with server.public-url or server.hosts set, another Host is 421 before any routing (P07); not on unix
  *               sockets, whose clients cannot be a web page.
+ *           (3) an intercepted client means the Hub: for it there are the Hub's names and paths, and nothing of ours (N08).
  */
 #include "server/priv.h"
 
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include "common/alloc.h"
 #include "common/hash.h"
+#include "common/http/host.h"
 
 #include "common/banned.h"
 
@@ -76,7 +78,10 @@ static void name_base(struct exchange *x)
 	struct str host = request_header(q, STR("Host"));
 
 	q->host = host.len ? str_dup(host) : xstrdup(s->address); /* HTTP/1.0 may leave it out */
-	q->base = s->public_url ? xstrdup(s->public_url) : xasprintf("http://%s", q->host);
+	if (x->conn->is_intercepted)
+		q->base = xasprintf("https://%s", q->host);
+	else
+		q->base = s->public_url ? xstrdup(s->public_url) : xasprintf("http://%s", q->host);
 }
 
 /* Whoever balances load asks by address, and learns nothing but that we live. */
@@ -102,8 +107,10 @@ static bool is_loopback_name(struct str host)
 static bool host_is_served(const struct exchange *x)
 {
 	const struct server *s = x->conn->loop->server;
-	struct str host = str_from(x->request.host), name = host;
+	struct str host = str_from(x->request.host), name;
 
+	if (x->conn->is_intercepted)
+		return host_matches((const char *const *)s->intercepted_hosts, host_without_port(host));
 	if (!s->hosts || x->conn->is_unix || is_health_path(x->request.path))
 		return true;
 	if (str_starts_with(x->request.path, STR("/-/")) && is_loopback_name(host))
@@ -112,11 +119,8 @@ static bool host_is_served(const struct exchange *x)
 	if (str_starts_with(host, STR("datasets-server."))) {
 		host = (struct str){ host.ptr + strlen("datasets-server."),
 				     host.len - strlen("datasets-server.") };
-		name = host;
 	}
-	for (size_t i = host.len; i > 0 && host.ptr[i - 1] != ']'; i--)
-		if (host.ptr[i - 1] == ':')
-			name.len = i - 1;
+	name = host_without_port(host);
 	for (char **served = s->hosts; *served; served++)
 		if (str_eq_nocase(host, str_from(*served)) || str_eq_nocase(name, str_from(*served)))
 			return true;
@@ -140,17 +144,38 @@ static int refuse(struct exchange *x, int status, const char *sentence)
 	return 1;
 }
 
+/* Uploads go to addresses that hub/ hands out; all else of ours is nothing that the Hub has. */
+static bool is_hidden(const struct exchange *x)
+{
+	struct str path = x->request.path;
+
+	return x->conn->is_intercepted && !str_starts_with(path, STR("/-/upload/")) &&
+	       (str_eq(path, STR("/")) || str_eq(path, STR("/-")) || str_starts_with(path, STR("/-/")));
+}
+
 static int refuse_subject(struct exchange *x, int error)
 {
 	if (error == -EPERM)
-		return refuse(x, 403,
-			      "This server takes no tokens in the clear (server.strict). Use its https address.\n");
+		return refuse(
+			x, 403,
+			"This server takes no tokens in the clear (server.strict). Use its https address.\n");
 	if (error != -EBUSY)
 		return refuse(x, 400, "The Authorization field is malformed, repeated or too long.\n");
 	(void)headers_set(&x->reply.headers, STR("Retry-After"), STR("60"));
-	return refuse(x, 429,
-		      "Too many invalid tokens came from this address; tokens that are not known here are refused "
-		      "for a minute.\n");
+	return refuse(
+		x, 429,
+		"Too many invalid tokens came from this address; tokens that are not known here are refused "
+		"for a minute.\n");
+}
+
+/* An intercepted client is told from others: what an address alone opens is not for every program that a proxy was set for. */
+static int subject_of(struct exchange *x)
+{
+	struct request *q = &x->request;
+	char client[CONN_PEER_MAX + 8];
+
+	(void)snprintf(client, sizeof(client), "%s%s", q->is_intercepted ? "tls:" : "", q->client);
+	return auth_subject(x->conn->loop->server->auth, &q->headers, str_from(client), &q->subject);
 }
 
 int glue_read_head(struct exchange *x, const char *method, const char *version)
@@ -163,20 +188,28 @@ int glue_read_head(struct exchange *x, const char *method, const char *version)
 	q->is_head = strcmp(method, "HEAD") == 0;
 	q->is_http10 = strcmp(version, "HTTP/1.0") == 0;
 	q->client = xstrdup(x->conn->peer);
+	q->is_admin = x->conn->is_admin;
+	q->is_intercepted = x->conn->is_intercepted;
 	(void)MHD_get_connection_values(x->conn->library, MHD_HEADER_KIND, take_field, &q->headers);
 	read_body_size(q);
 	name_request(x);
 	name_base(x);
-	error = auth_subject(s->auth, &q->headers, str_from(q->client), &q->subject);
+	error = subject_of(x);
 	q->has_valid_subject = error == 0;
 	take_away_authorization(&q->headers);
 	if (!host_is_served(x)) {
 		metrics_add(s->metrics, METRIC_HTTP_REJECTED, REJECTED_HOST, 0, 0, 1);
-		return refuse(x, 421,
-			      "This cache does not serve that Host. Use the address it was set up with "
-			      "(server.public-url, "
-			      "server.hosts).\n");
+		return refuse(
+			x, 421,
+			x->conn->is_intercepted
+				? "This cache does not stand in for that name "
+				  "(intercept.hosts).\n"
+				: "This cache does not serve that Host. Use the address it was set up with "
+				  "(server.public-url, "
+				  "server.hosts).\n");
 	}
+	if (is_hidden(x))
+		return refuse(x, 404, "There is no such page here.\n");
 	if (error == 0)
 		return 0;
 	(void)refuse_subject(x, error);

@@ -37,11 +37,12 @@ static void end(struct loop *l, struct leaver *g)
 	free(g);
 }
 
-void linger_add(struct loop *l, int fd)
+void linger_add(struct loop *l, int fd, bool ends_stream)
 {
 	struct leaver *g;
 
-	(void)shutdown(fd, SHUT_WR);
+	if (ends_stream)
+		(void)shutdown(fd, SHUT_WR);
 	if (l->linger_count == LINGER_COUNT_MAX)
 		end(l, LIST_ENTRY(l->lingers.next, struct leaver, node));
 	g = xcalloc(1, sizeof(*g));

@@ -31,10 +31,11 @@ struct target {
 	socklen_t len;
 };
 
-static void add(struct server *s, int fd, bool is_shared, unsigned loop)
+static struct listener *add(struct server *s, int fd, bool is_shared, unsigned loop)
 {
 	s->listeners = xrealloc(s->listeners, (s->listener_count + 1) * sizeof(*s->listeners));
-	s->listeners[s->listener_count++] = (struct listener){ fd, is_shared, loop };
+	s->listeners[s->listener_count] = (struct listener){ .fd = fd, .is_shared = is_shared, .loop = loop };
+	return &s->listeners[s->listener_count++];
 }
 
 static bool split_port(struct str text, struct str *ret_host, struct str *ret_port)
@@ -134,7 +135,7 @@ static int open_tcp(struct server *s, const char *text)
 
 		if (fd < 0)
 			return fd;
-		add(s, fd, false, i);
+		(void)add(s, fd, false, i);
 		t.len = sizeof(t.address);
 		if (getsockname(fd, (struct sockaddr *)&t.address, &t.len) < 0 ||
 		    listen(fd, LISTEN_BACKLOG) < 0)
@@ -169,7 +170,8 @@ static void remember_path(struct server *s, const char *path)
 	s->unix_paths[n + 1] = NULL;
 }
 
-static int open_unix(struct server *s, const char *path)
+/* Who may connect may read status pages, hence owner and group; the folder decides about the rest. The administrator's: owner. */
+static int open_unix(struct server *s, const char *path, bool is_admin)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	SCOPED_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -186,10 +188,10 @@ static int open_unix(struct server *s, const char *path)
 	if (bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
 		return -errno;
 	remember_path(s, path);
-	/* who may connect may read status pages: owner and group. The folder decides about the rest. */
-	if (chmod(path, 0660) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+	/* nobody can connect before it listens */
+	if (chmod(path, is_admin ? 0600 : 0660) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
 		return -errno;
-	add(s, TAKE_FD(fd), true, 0);
+	add(s, TAKE_FD(fd), true, 0)->is_admin = is_admin;
 	return 0;
 }
 
@@ -202,7 +204,7 @@ static int open_inherited(struct server *s, int fd)
 		return -EINVAL;
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return -errno;
-	add(s, fd, true, 0);
+	(void)add(s, fd, true, 0);
 	return 0;
 }
 
@@ -227,7 +229,19 @@ static char *explain(const char *address, int error)
 
 static int open_text(struct server *s, const char *text)
 {
-	return strncmp(text, "unix:", 5) == 0 ? open_unix(s, text + 5) : open_tcp(s, text);
+	return strncmp(text, "unix:", 5) == 0 ? open_unix(s, text + 5, false) : open_tcp(s, text);
+}
+
+static int open_admin(struct server *s, const char *path, char **ret_reason)
+{
+	int r = path ? open_unix(s, path, true) : 0;
+
+	if (r < 0) {
+		SCOPED_FREE char *text = xasprintf("unix:%s", path);
+
+		*ret_reason = explain(text, r);
+	}
+	return r;
 }
 
 int listen_open(struct server *s, const struct server_opts *opts, char **ret_reason)
@@ -256,7 +270,7 @@ int listen_open(struct server *s, const struct server_opts *opts, char **ret_rea
 	}
 	for (unsigned i = 0; i < 2 * s->listener_count; i++)
 		name_address(s, s->listeners[i % s->listener_count].fd, i >= s->listener_count);
-	return 0;
+	return open_admin(s, opts->admin_socket, ret_reason);
 }
 
 void listen_close(struct server *s)

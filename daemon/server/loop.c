@@ -71,6 +71,7 @@ int loop_init(struct loop *l, struct server *s, unsigned index)
 	*l = (struct loop){ .server = s, .index = index, .epoll_fd = -1, .spare_fd = -1 };
 	l->on_library = (struct event){ EVENT_LIBRARY, -1 };
 	l->on_wake = (struct event){ EVENT_WAKE, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+	arrive_init(l);
 	list_init(&l->conns);
 	list_init(&l->heads);
 	list_init(&l->lingers);
@@ -112,6 +113,7 @@ static void dispatch(struct loop *l, struct event *e)
 		(void)eventfd_read(e->fd, &count);
 		atomic_store(&l->is_woken,
 			     false); /* before MHD_run() looks: what is resumed from here on writes again */
+		arrive_admit(l);
 		break;
 	case EVENT_LISTEN:
 		if (l->is_accepting)
@@ -187,6 +189,7 @@ static void *run(void *arg)
 	while (!atomic_load(&l->server->is_stopping))
 		turn(l);
 	accept_stop(l);
+	arrive_stop(l);
 	cut_all(l);
 	/* nothing parks any more, so a turn or two end them all; what is left then, the library's stop closes */
 	for (int i = 0; i < LOOP_LAST_TURNS && !list_is_empty(&l->conns); i++)
@@ -219,6 +222,7 @@ void loop_join(struct loop *l)
 void loop_done(struct loop *l)
 {
 	accept_stop(l);
+	arrive_stop(l);
 	if (l->library)
 		MHD_stop_daemon(l->library);
 	linger_done(l);
@@ -226,4 +230,5 @@ void loop_done(struct loop *l)
 		(void)close(TAKE_FD(l->epoll_fd));
 	if (l->on_wake.fd >= 0)
 		(void)close(TAKE_FD(l->on_wake.fd));
+	lock_done(&l->arrivals_lock);
 }

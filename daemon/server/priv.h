@@ -19,9 +19,13 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include "common/clock.h"
+#include "common/list.h"
+#include "common/lock.h"
 #include "common/log.h"
 
 #define CONN_PEER_MAX 46 /* INET6_ADDRSTRLEN */
+/* Beside those of server_add(): it came in through the administrator's socket. */
+#define CONN_ADMIN 0x100u
 #define EXCHANGE_MAGIC 0x45584348u
 /* The library's memory of one connection: the largest head, its structures, and the head of the answer. */
 #define CONN_MEMORY ((size_t)24 * 1024)
@@ -43,6 +47,7 @@ enum source { SOURCE_CACHE, SOURCE_FILL, SOURCE_UPSTREAM, SOURCE_OWN };
 struct listener {
 	int fd;         /* owned */
 	bool is_shared; /* one for all loops; else the one of loop `loop` */
+	bool is_admin;  /* the administrator's */
 	unsigned loop;
 };
 
@@ -51,8 +56,11 @@ struct server {
 	struct auth *auth;
 	struct metrics *metrics;
 	const struct clock *clock;
-	char *public_url; /* owned, without a trailing slash; or NULL */
-	char **hosts;     /* owned, lower case, NULL ends; NULL: any */
+	char *public_url;         /* owned, without a trailing slash; or NULL */
+	char **hosts;             /* owned, lower case, NULL ends; NULL: any */
+	char **intercepted_hosts; /* owned patterns, NULL ends; NULL: none */
+	void (*on_connect)(void *ctx, int take_fd, const struct sockaddr_storage *from, struct str early);
+	void *on_connect_ctx;
 	uint64_t head_timeout_ms, idle_timeout_ms;
 	unsigned connections_max;
 	struct listener *listeners; /* owned */
@@ -64,6 +72,7 @@ struct server {
 	struct loop *loops; /* owned */
 	unsigned loop_count;
 	_Atomic unsigned connections;
+	_Atomic unsigned arrivals; /* server_add(): whose turn it is */
 	_Atomic bool is_draining;
 	_Atomic bool is_stopping;
 	int empty_fd; /* owned eventfd: written when the last connection goes while draining */
@@ -74,6 +83,7 @@ enum event_kind { EVENT_LIBRARY, EVENT_WAKE, EVENT_LISTEN, EVENT_LINGER };
 struct event {
 	enum event_kind kind;
 	int fd;
+	bool is_admin; /* of a listener */
 };
 
 struct loop {
@@ -91,6 +101,9 @@ struct loop {
 	uint64_t accept_again_mono_ms; /* after running out of descriptors */
 	int spare_fd;                  /* given up to turn a client away when there is no other descriptor */
 	struct conn *adding;           /* the one that is just being given to the library */
+	struct lock arrivals_lock;     /* rank SERVER */
+	struct list arrivals;          /* guarded by it: sockets of server_add(), not admitted yet */
+	bool takes_arrivals;           /* guarded by it */
 	struct list conns;
 	struct list heads; /* conns in a head, oldest first */
 	struct list lingers;
@@ -113,8 +126,15 @@ struct conn {
 	bool is_refused;       /* the check found a fault; the answer to what came before it is the last */
 	bool is_closing;       /* reads say end of file from now on */
 	bool has_unread;       /* the client may still be sending: close gently */
-	bool is_left;    /* it had hung up in the middle of its body when it was last looked at */
-	bool is_unix;
+	bool is_left;          /* it had hung up in the middle of its body when it was last looked at */
+	bool has_rest;         /* it has hung up, but the rest of its body lies unread before that */
+	struct sockaddr_storage from;
+	bool is_unix;              /* over a socket file of ours: never one of server_add() */
+	bool is_admin;             /* over the administrator's */
+	bool is_intercepted;       /* SERVER_INTERCEPTED */
+	bool is_broken;            /* its last answer broke off */
+	bool is_taken;             /* somebody else has the socket: the library must not shut it down */
+	struct str held;           /* owned: bytes that came behind a head which asks for an upgrade */
 	bool is_checked;           /* wire.c knows it; else it must not be given to the library */
 	struct exchange *exchange; /* owned; NULL between requests */
 	char peer[CONN_PEER_MAX];
@@ -172,6 +192,8 @@ void wire_remove_body(struct body *b);
 /* Calls that came in for descriptors of ours: a test sees whether the library uses them. */
 uint64_t wire_recv_calls(void);
 uint64_t wire_send_calls(void);
+/* Of taken connections only. */
+uint64_t wire_shutdown_calls(void);
 
 /* refuse.c */
 /* Answers on the bare socket and ends the connection; the line in the log and the count are made here. */
@@ -189,13 +211,14 @@ void refuse_silently(struct conn *c);
 /* linger.c */
 /* Takes fd: its write side is shut, what still comes in is thrown away for a moment, so that no RST eats
  * the answer. */
-void linger_add(struct loop *l, int fd);
+/* ends_stream: our own side has said all, and its end is told at once. */
+void linger_add(struct loop *l, int fd, bool ends_stream);
 void linger_read(struct loop *l, struct event *e);
 void linger_tick(struct loop *l, uint64_t now_mono_ms);
 void linger_done(struct loop *l);
 
 /* conn.c */
-struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *from);
+struct conn *conn_new(struct loop *l, int fd, const struct sockaddr_storage *from, unsigned flags);
 void conn_on_notify(void *cls, struct MHD_Connection *library, void **socket_context,
 		    enum MHD_ConnectionNotificationCode code);
 struct conn *conn_of(struct MHD_Connection *library);
@@ -207,11 +230,36 @@ void conn_cut(struct conn *c);
 /* Is nothing going on: no request, no part of a head? */
 bool conn_is_idle(const struct conn *c);
 
+/* takeover.c */
+/*
+ * Takes the connection out of the library's hands: from now on it sees the end of the stream, and what it does to the socket does
+ * nothing. Returns a duplicate of the descriptor, the caller's; -errno.
+ */
+int takeover(struct conn *c);
+/*
+ * The check has refused a request; was it a CONNECT that somebody wants?
+ * bytes  the read that it was refused in; before: how many bytes of the method had come earlier
+ */
+bool takeover_connect(struct conn *c, struct str bytes, size_t before);
+/* Bytes that came behind the head of a request for a WebSocket: for whoever it goes to; else its answer closes the connection. */
+void takeover_hold(struct conn *c, struct str bytes);
+/* x->reply is a dial's: joins the client to it. false: nothing has happened, the client is to be told that there is no room. */
+bool takeover_join(struct exchange *x);
+
 /* accept.c */
+/* Makes a connection of the library out of fd. */
+void accept_admit(struct loop *l, int fd, const struct sockaddr_storage *from, unsigned flags);
 int accept_start(struct loop *l);
 void accept_stop(struct loop *l);
 void accept_ready(struct loop *l, struct event *e);
 void accept_tick(struct loop *l, uint64_t now_mono_ms);
+
+/* arrive.c */
+void arrive_init(struct loop *l);
+/* Admits those who have come by server_add(). */
+void arrive_admit(struct loop *l);
+/* Closes those that are left; more are refused from now on. */
+void arrive_stop(struct loop *l);
 
 /* listen.c */
 int listen_open(struct server *s, const struct server_opts *opts, char **ret_reason);

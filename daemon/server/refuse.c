@@ -62,7 +62,7 @@ void refuse_fd(struct loop *l, int fd, const char *peer, const struct wire_refus
 {
 	send_refusal(fd, why);
 	report(l->server, peer, why);
-	linger_add(l, fd);
+	linger_add(l, fd, true);
 }
 
 static struct wire_refusal refusal_of(const struct conn *c)

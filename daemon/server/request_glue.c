@@ -262,7 +262,8 @@ enum MHD_Result glue_on_access(void *cls, struct MHD_Connection *library, const 
 
 static void note_end(struct exchange *x, enum MHD_RequestTerminationCode why)
 {
-	if (x->aborted == ABORTED_NOT && why != MHD_REQUEST_TERMINATED_COMPLETED_OK && x->is_queued)
+	if (x->aborted == ABORTED_NOT && why != MHD_REQUEST_TERMINATED_COMPLETED_OK && x->is_queued &&
+	    !x->conn->is_taken)
 		x->aborted = ABORTED_CLIENT;
 	/* a request that never got an answer */
 	if (x->aborted == ABORTED_NOT && !x->is_queued && x->status == 0)
@@ -276,9 +277,11 @@ void glue_end_exchange(struct exchange *x, enum MHD_RequestTerminationCode why)
 	waiter_cancel(&x->request.waiter);
 	wire_remove_body(&x->body);
 	note_end(x, why);
+	c->is_broken = x->aborted != ABORTED_NOT;
 	access_log_exchange(x);
 	c->ended++;
 	c->exchange = NULL;
+	head_check_go_on(&c->check);
 	if (c->is_refused && !c->is_closing && c->ended == c->check.heads)
 		refuse_silently(c);
 	x->magic = 0;

@@ -6,6 +6,7 @@
  *   BLOB          a duplicate of the blob's descriptor, sent by sendfile (wire.c widens it)
  *   READER        the same over a growing file (wire.c parks)
  *   RELAY, EAR    read piece by piece
+ *   DIAL          no response of ours: the connection leaves the library, and hears what the host says
  *   ABORT         no response: the connection ends
  *
  * Promises  (1) HEAD says what GET would, and opens no file.
@@ -49,12 +50,30 @@ static bool wait_for_piece(struct reply *p, struct waiter *w)
 	return p->kind == REPLY_EAR ? ear_wait(p->ear, w) : relay_wait(p->relay, false, w);
 }
 
+/* What had to be read of the stream before it was passed on. 0: all of it is out. */
+static ssize_t read_first(const struct reply *p, uint64_t position, char *bytes, size_t len_max)
+{
+	struct str first = p->bytes ? bytes_str(p->bytes) : STR("");
+
+	if (position >= first.len)
+		return 0;
+	first = str_from_range(first.ptr + position, first.ptr + first.len);
+	if (len_max > first.len)
+		len_max = first.len;
+	memcpy(bytes, first.ptr, len_max);
+	return (ssize_t)len_max;
+}
+
 static ssize_t read_stream(void *cls, uint64_t position, char *bytes, size_t len_max)
 {
 	struct exchange *x = cls;
 
 	for (;;) {
-		ssize_t n = x->conn->is_closing ? -ECANCELED : read_piece(&x->reply, bytes, len_max);
+		ssize_t n =
+			x->conn->is_closing ? -ECANCELED : read_first(&x->reply, position, bytes, len_max);
+
+		if (n == 0)
+			n = read_piece(&x->reply, bytes, len_max);
 
 		if (n > 0) {
 			x->sent += (uint64_t)n;
@@ -132,6 +151,7 @@ static struct MHD_Response *make_response(struct exchange *x)
 	case REPLY_EAR:
 		return MHD_create_response_from_callback(told_length(p), RELAY_PIECE, read_stream, x, NULL);
 	case REPLY_EMPTY:
+	case REPLY_DIAL:
 	case REPLY_ABORT:
 		break;
 	}
@@ -186,7 +206,7 @@ static bool must_close(const struct exchange *x)
 	bool is_error = p->status >= 500 || p->status == 400 || p->status == 408 ||
 			(p->status >= 411 && p->status <= 414) || p->status == 421 || p->status == 431;
 
-	return p->close || is_error || refuse_is_next(x->conn) ||
+	return p->close || is_error || x->conn->held.len > 0 || refuse_is_next(x->conn) ||
 	       atomic_load(&x->conn->loop->server->is_draining);
 }
 
@@ -204,6 +224,13 @@ static struct MHD_Response *fall_back(struct exchange *x)
 	return make_response(x);
 }
 
+static void note_answer(struct exchange *x)
+{
+	x->status = x->reply.status;
+	x->is_queued = true;
+	x->first_byte_us = clock_mono_us(x->conn->loop->server->clock) - x->request.began_mono_us;
+}
+
 enum MHD_Result response_queue(struct exchange *x)
 {
 	struct MHD_Response *response;
@@ -211,15 +238,17 @@ enum MHD_Result response_queue(struct exchange *x)
 
 	if (x->reply.kind == REPLY_ABORT)
 		return MHD_NO;
-	response = make_response(x);
+	if (x->reply.kind == REPLY_DIAL && takeover_join(x)) {
+		note_answer(x);
+		return MHD_NO; /* it sees the end of the stream */
+	}
+	response = x->reply.kind == REPLY_DIAL ? NULL : make_response(x);
 	if (!response)
 		response = fall_back(x);
 	if (!response)
 		return MHD_NO;
 	add_fields(x, response, must_close(x));
-	x->status = x->reply.status;
-	x->is_queued = true;
-	x->first_byte_us = clock_mono_us(x->conn->loop->server->clock) - x->request.began_mono_us;
+	note_answer(x);
 	if (x->phase != PHASE_WHOLE) /* the body is not read: the library closes */
 		x->conn->has_unread = true;
 	r = MHD_queue_response(x->conn->library, (unsigned)x->reply.status, response);

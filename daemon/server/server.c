@@ -48,15 +48,22 @@ static unsigned connections_allowed(const struct server_opts *opts)
 	return room < wanted ? (unsigned)room : wanted;
 }
 
-static void add_host(struct server *s, const char *host)
+static void add_host(char ***hosts, const char *host)
 {
 	size_t n = 0;
 
-	while (s->hosts && s->hosts[n])
+	while (*hosts && (*hosts)[n])
 		n++;
-	s->hosts = xrealloc(s->hosts, (n + 2) * sizeof(*s->hosts));
-	s->hosts[n] = xstrdup(host);
-	s->hosts[n + 1] = NULL;
+	*hosts = xrealloc(*hosts, (n + 2) * sizeof(**hosts));
+	(*hosts)[n] = xstrdup(host);
+	(*hosts)[n + 1] = NULL;
+}
+
+static void free_hosts(char **hosts)
+{
+	for (char **host = hosts; host && *host; host++)
+		free(*host);
+	free(hosts);
 }
 
 static int take_hosts(struct server *s, const struct server_opts *opts, char **ret_reason)
@@ -65,7 +72,9 @@ static int take_hosts(struct server *s, const struct server_opts *opts, char **r
 	struct str rest, url = str_from(opts->public_url), authority;
 
 	for (const char *const *host = opts->hosts; host && *host; host++)
-		add_host(s, *host);
+		add_host(&s->hosts, *host);
+	for (const char *const *host = opts->intercepted_hosts; host && *host; host++)
+		add_host(&s->intercepted_hosts, *host);
 	if (url.len == 0)
 		return 0;
 	while (url.len > 0 && url.ptr[url.len - 1] == '/')
@@ -76,14 +85,14 @@ static int take_hosts(struct server *s, const struct server_opts *opts, char **r
 		return -EINVAL;
 	}
 	s->public_url = str_dup(url);
-	add_host(s, origin.host);
+	add_host(&s->hosts, origin.host);
 	/* with its port as written: "cache.lab:8090" */
 	authority = str_from(strstr(s->public_url, "://") + 3);
 	(void)str_cut(authority, '/', &authority, &rest);
 	{
 		SCOPED_FREE char *text = str_dup(authority);
 
-		add_host(s, text);
+		add_host(&s->hosts, text);
 	}
 	return 0;
 }
@@ -100,6 +109,8 @@ static struct server *new_server(const struct server_opts *opts)
 	s->idle_timeout_ms = opts->idle_timeout_ms ? opts->idle_timeout_ms : DEFAULT_IDLE_TIMEOUT_MS;
 	s->connections_max = connections_allowed(opts);
 	s->spool_folder = xstrdup(opts->spool_folder ? opts->spool_folder : "/tmp");
+	s->on_connect = opts->on_connect;
+	s->on_connect_ctx = opts->on_connect_ctx;
 	s->spool_max = opts->spool_max ? opts->spool_max : UINT64_MAX;
 	s->loop_count = loops_wanted(opts);
 	s->empty_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -198,9 +209,8 @@ void server_free(struct server *s)
 	listen_close(s);
 	if (s->empty_fd >= 0)
 		(void)close(s->empty_fd);
-	for (char **host = s->hosts; host && *host; host++)
-		free(*host);
-	free(s->hosts);
+	free_hosts(s->hosts);
+	free_hosts(s->intercepted_hosts);
 	free(s->public_url);
 	free(s->spool_folder);
 	free(s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server/wire - the two system calls of the library that go through our hands: recv and sendfile64.
+ * server/wire - the system calls of the library that go through our hands: recv, sendfile64 and shutdown.
  *
- * The functions recv() and sendfile64() defined here take the place of libc's for the whole program, the library's
+ * The functions recv(), sendfile64() and shutdown() defined here take the place of libc's for the whole program, the library's
  * shared object included (the linker lets the executable's definitions win). Everybody else's calls pass straight
  * through: only descriptors in the two tables below are ours.
  *
@@ -18,6 +18,7 @@
  *       gets the end of the file instead of the rest. Requests before it are answered first (refuse.c); then the
  *       connection ends.
  *   (3) after that, nothing is read any more.
+ *       Nor is it between a request for a WebSocket and its answer; what came with its head is held (takeover.c).
  *
  * Rules of sendfile64, on a body
  *   (4) a call that is not the library's last one of a body is widened to WIRE_SEND_MAX, but leaves at least one byte:
@@ -29,6 +30,12 @@
  *   (7) a failure is told as EBADF, whatever it was. On other errors the library falls back to reading the file itself,
  *       past what the reader has released. So it closes the connection before the promised length instead.
  *   (8) a finished file that is shorter than promised is a failure, not a short send.
+ *
+ * Rule of shutdown
+ *   (9) the library shuts a socket down before it closes it. When somebody else has the connection by then (takeover.c), that
+ *       would end theirs: it does nothing. The closing itself only gives the number back.
+ *  (10) nor does it end the one side of a connection that splice has the other end of: there, an end that stays half open says
+ *       that the answer broke off (conn.c).
  */
 #undef _FORTIFY_SOURCE /* its inline recv would be the one that is defined here */
 #include "server/priv.h"
@@ -51,9 +58,15 @@ static_assert(sizeof(off64_t) == sizeof(long), "the raw system call takes a 64-b
 static struct {
 	_Atomic(struct conn *) *conns;
 	_Atomic(struct body *) *bodies;
-	size_t size; /* 0 until the first server starts */
-	_Atomic uint64_t recv_calls, send_calls;
+	/* 0 until the first server starts; published last, since other threads, as fetch's, call recv() meanwhile */
+	_Atomic size_t size;
+	_Atomic uint64_t recv_calls, send_calls, shutdown_calls;
 } table;
+
+static size_t table_size(void)
+{
+	return atomic_load_explicit(&table.size, memory_order_acquire);
+}
 
 static void make_tables(void)
 {
@@ -64,7 +77,7 @@ static void make_tables(void)
 		size = files.rlim_max;
 	table.conns = xcalloc(size, sizeof(*table.conns));
 	table.bodies = xcalloc(size, sizeof(*table.bodies));
-	table.size = size;
+	atomic_store_explicit(&table.size, size, memory_order_release);
 }
 
 int wire_init(void)
@@ -76,9 +89,9 @@ int wire_init(void)
 
 bool wire_add_conn(struct conn *c)
 {
-	assert(c->fd >= 0 && table.size > 0);
+	assert(c->fd >= 0 && table_size() > 0);
 	if ((size_t)c->fd >=
-	    table.size) /* somebody raised the hard limit since: without a check it must not be served */
+	    table_size()) /* somebody raised the hard limit since: without a check it must not be served */
 		return false;
 	atomic_store(&table.conns[c->fd], c);
 	return true;
@@ -88,21 +101,21 @@ void wire_remove_conn(struct conn *c)
 {
 	struct conn *expected = c;
 
-	if ((size_t)c->fd < table.size)
+	if ((size_t)c->fd < table_size())
 		atomic_compare_exchange_strong(&table.conns[c->fd], &expected, NULL);
 }
 
 struct conn *wire_find_conn(int fd)
 {
-	return fd >= 0 && (size_t)fd < table.size
+	return fd >= 0 && (size_t)fd < table_size()
 		       ? atomic_load_explicit(&table.conns[fd], memory_order_acquire)
 		       : NULL;
 }
 
 bool wire_add_body(struct body *b)
 {
-	assert(b->fd >= 0 && table.size > 0);
-	if ((size_t)b->fd >= table.size)
+	assert(b->fd >= 0 && table_size() > 0);
+	if ((size_t)b->fd >= table_size())
 		return false;
 	atomic_store(&table.bodies[b->fd], b);
 	return true;
@@ -112,14 +125,14 @@ void wire_remove_body(struct body *b)
 {
 	struct body *expected = b;
 
-	if (b->fd >= 0 && (size_t)b->fd < table.size)
+	if (b->fd >= 0 && (size_t)b->fd < table_size())
 		atomic_compare_exchange_strong(&table.bodies[b->fd], &expected, NULL);
 	b->fd = -1;
 }
 
 static struct body *find_body(int fd)
 {
-	return fd >= 0 && (size_t)fd < table.size
+	return fd >= 0 && (size_t)fd < table_size()
 		       ? atomic_load_explicit(&table.bodies[fd], memory_order_acquire)
 		       : NULL;
 }
@@ -134,16 +147,23 @@ uint64_t wire_send_calls(void)
 	return atomic_load_explicit(&table.send_calls, memory_order_relaxed);
 }
 
+uint64_t wire_shutdown_calls(void)
+{
+	return atomic_load_explicit(&table.shutdown_calls, memory_order_relaxed);
+}
+
 /* --- recv --- */
 
 static ssize_t receive(struct conn *c, char *bytes, size_t len, int flags)
 {
+	const size_t before = head_check_method(&c->check);
 	ssize_t n;
 	size_t good;
 
 	if (c->is_closing)
 		return 0;
-	if (c->is_refused) { /* what came before the fault is still being answered */
+	/* what came before the fault, or asks for an upgrade, is still being answered */
+	if (c->is_refused || head_check_waits(&c->check)) {
 		errno = EAGAIN;
 		return -1;
 	}
@@ -152,8 +172,10 @@ static ssize_t receive(struct conn *c, char *bytes, size_t len, int flags)
 		return n;
 	good = head_check_feed(&c->check, bytes, (size_t)n);
 	conn_note_head(c);
-	if (c->check.fault)
+	if (c->check.fault && (good > 0 || !takeover_connect(c, (struct str){ bytes, (size_t)n }, before)))
 		refuse_fault(c);
+	if (!c->check.fault && good < (size_t)n)
+		takeover_hold(c, (struct str){ bytes + good, (size_t)n - good });
 	if (good > 0)
 		return (ssize_t)good;
 	if (c->is_closing)
@@ -170,6 +192,19 @@ __attribute__((visibility("default"))) ssize_t recv(int fd, void *bytes, size_t 
 		return recvfrom(fd, bytes, len, flags, NULL, NULL);
 	atomic_fetch_add_explicit(&table.recv_calls, 1, memory_order_relaxed);
 	return receive(c, bytes, len, flags);
+}
+
+/* --- shutdown --- */
+
+/* Rules 9 and 10. */
+__attribute__((visibility("default"))) int shutdown(int fd, int how)
+{
+	struct conn *c = wire_find_conn(fd);
+
+	if (!c || !(c->is_taken || (c->is_intercepted && how == SHUT_WR)))
+		return (int)syscall(SYS_shutdown, fd, how);
+	atomic_fetch_add_explicit(&table.shutdown_calls, 1, memory_order_relaxed);
+	return 0;
 }
 
 /* --- sendfile64 --- */

@@ -10,7 +10,7 @@
  * Never     knows what the bytes mean, beyond the head of an answer to an upgrade; keeps anything of them; decides who may
  *           be connected to: its callers do, and each address of a name is checked as fetch does it (no name leads
  *           to loopback, link-local or other special addresses, unless the caller says that it is local).
- * Threads   one of its own, "splice": epoll, never blocks; one more for name lookups. All calls from any thread.
+ * Threads   one of its own, "splice": epoll, never blocks; up to four more for name lookups. All calls from any thread.
  * Life      of a join: GREETING -> SHAKING (TLS) -> OPEN -> ENDING (one side has said all) -> gone.
  * Promises  (1) memory per join is bounded (two buffers of SPLICE_BUFFER, and the session's own), whatever either side does: who
  *               does not read stops the other side from being read.
@@ -38,8 +38,11 @@ struct splices_opts {
 	struct metrics *metrics;
 	const struct clock *clock;
 };
+/* NULL: no thread, no descriptor or no memory. */
 struct splices *splices_new(const struct splices_opts *opts);
-/* Cuts all joins, joins the threads. */
+/* Cuts all joins and ends the threads. What is asked for afterwards is refused with -ESHUTDOWN. */
+void splices_stop(struct splices *s);
+/* Stops it; every dial has been freed by now. */
 void splices_free(struct splices *s);
 /* How many joins there are. */
 unsigned splices_count(const struct splices *s);
@@ -55,6 +58,11 @@ struct splice_host {
 	int (*identify)(void *ctx, struct str name, struct ca_leaf *ret_leaf);
 	/* Hands were shaken: returns a stream socket, taken by splice, whose other end is served for this client; -errno. */
 	int (*open_inner)(void *ctx, struct str name, const struct sockaddr_storage *from);
+	/*
+	 * What is served inside ends its stream by closing it. An end of which the other direction stays open means that an answer
+	 * broke off: the client is reset, and not told close_notify. Only for sockets of AF_UNIX.
+	 */
+	bool half_end_breaks;
 };
 /*
  * take_fd   a connected socket; taken, also on failure
@@ -71,10 +79,11 @@ int splice_unwrap(struct splices *s, int take_fd, const struct sockaddr_storage 
 
 /*
  * Connects to host:port (within 10 s), greets the client, and joins both. When that fails the client is told `refusal`
- * (a whole HTTP answer) instead of `greeting`, and is let go.
+ * (a whole HTTP answer) instead of `greeting`, and is let go. is_local: the administrator named the address: any will do.
+ * greeting, refusal: live as long as s. host, early: copied.
  */
 int splice_tunnel(struct splices *s, int take_fd, struct str early, const char *host, uint16_t port,
-		  const char *greeting, const char *refusal);
+		  bool is_local, const char *greeting, const char *refusal);
 
 /* --- a connection that is to be upgraded --- */
 
@@ -83,9 +92,9 @@ struct dial; /* an outgoing connection with one HTTP request on it whose answer 
 struct dial_query {
 	const char *host; /* name or address */
 	uint16_t port;
-	bool is_tls;   /* its certificate is verified for host */
-	bool is_local; /* the administrator named it: any address will do */
-	struct str head;  /* the whole request head, with the empty line; copied */
+	bool is_tls;     /* its certificate is verified for host */
+	bool is_local;   /* the administrator named it: any address will do */
+	struct str head; /* the whole request head, with the empty line; copied */
 };
 int dial_start(struct splices *s, const struct dial_query *q, struct dial **ret_dial);
 /*
