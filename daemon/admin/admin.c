@@ -5,6 +5,7 @@
 #include "admin/priv.h"
 
 #include "common/alloc.h"
+#include "common/clock.h"
 #include "common/json.h"
 
 struct admin *admin_new(const struct admin_opts *opts)
@@ -14,6 +15,8 @@ struct admin *admin_new(const struct admin_opts *opts)
 	a->opts = *opts;
 	a->version = xstrdup(opts->version);
 	a->upstream = xstrdup(opts->upstream);
+	a->started_at = clock_wall_s(opts->clock);
+	a->work = work_new(1, "admin");
 	return a;
 }
 
@@ -36,8 +39,12 @@ void admin_write_warnings(const struct admin *a, struct buf *out)
 			out, STR("\"offline.access is open: without upstream everybody reads everything\""));
 		separator = ",";
 	}
-	if (a->is_reachable && !a->is_strict)
+	if (a->is_reachable && !a->is_strict) {
 		buf_appendf(out, "%s\"tokens come in the clear from other machines\"", separator);
+		separator = ",";
+	}
+	if (a->opts.auth && auth_own_token_is_bad(a->opts.auth))
+		buf_appendf(out, "%s\"upstream does not take the token of hub.token-credential\"", separator);
 	buf_append_char(out, ']');
 }
 
@@ -45,17 +52,25 @@ void admin_free(struct admin *a)
 {
 	if (!a)
 		return;
+	atomic_store(&a->is_stopping, true);
+	work_free(a->work);
+	snapshots_free(a->snapshots);
 	free(a->version);
 	free(a->upstream);
 	free(a);
 }
 
-bool admin_is_local(const struct request *q, struct reply *r)
+bool admin_is_near(const struct request *q)
 {
 	struct str client = str_from(q->client);
 
-	if (client.len == 0 || str_starts_with(client, STR("127.")) || str_eq(client, STR("::1")) ||
-	    str_starts_with(client, STR("::ffff:127.")) || str_starts_with(client, STR("unix")))
+	return client.len == 0 || str_starts_with(client, STR("127.")) || str_eq(client, STR("::1")) ||
+	       str_starts_with(client, STR("::ffff:127.")) || str_starts_with(client, STR("unix"));
+}
+
+bool admin_is_local(const struct request *q, struct reply *r)
+{
+	if (admin_is_near(q))
 		return true;
 	reply_refuse(r, ENDPOINT_OWN, 403, "this page is shown on the server itself only (ask 127.0.0.1)");
 	return false;
@@ -111,6 +126,17 @@ int admin_readyz(struct admin *a, struct request *q, struct reply *r)
 
 	metrics_gauge_set(a->opts.metrics, METRIC_READY, 0, r->status == 200);
 	return error;
+}
+
+int admin_certificate(struct admin *a, struct request *q, struct reply *r)
+{
+	if (a->opts.certificate.len == 0) {
+		reply_refuse(r, ENDPOINT_OWN, 404, "there is no site CA here: intercept.enabled makes one");
+		return 0;
+	}
+	reply_text(r, 200, "application/x-pem-file", a->opts.certificate);
+	(void)headers_addf(&r->headers, "Cache-Control", "no-cache");
+	return 0;
 }
 
 int admin_metrics(struct admin *a, struct request *q, struct reply *r)

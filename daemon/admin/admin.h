@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin - our own pages under /-/: health, readiness, metrics, status.
+ * admin - our own pages under /-/: health, readiness, metrics, status, what is held.
  *
- * Never     changes state; names a repo that is not public (N09); speaks to clients that are not on
- *           loopback about anything
- *           but healthz and readyz (design 9) unless they come through the unix socket.
- * Threads   server threads.
+ * Owns      one thread, for what takes long.
+ * Never     changes anything, or names a repo that is not public (N09), but for the administrator's own socket; speaks to clients
+ *           that are not on loopback about anything but healthz and readyz (design 9) unless they come through a unix socket.
+ * Threads   server threads, and its own.
  */
 #pragma once
+#include "auth/auth.h"
+#include "backend/backend.h"
+#include "keeper/keeper.h"
 #include "reply/errors.h"
 #include "reply/reply.h"
 
@@ -18,9 +21,14 @@ struct admin_opts {
 	struct store *store;
 	struct flights *flights;
 	struct fetch *fetch;
+	struct backends *backends; /* NULL: there are none */
+	struct index *index;
+	struct keeper *keeper;
+	struct auth *auth;
 	const struct clock *clock;
 	const char *version;
-	const char *upstream; /* for the status: the Hub's URL */
+	const char *upstream;   /* for the status: the Hub's URL */
+	struct str certificate; /* of the site CA, PEM; borrowed for its life; empty: there is none */
 	/* Asked by healthz and readyz; each returns NULL when well, else a static sentence. */
 	const char *(*loops_alive)(void *ctx);
 	const char *(*is_draining)(void *ctx);
@@ -44,5 +52,12 @@ int admin_healthz(struct admin *a, struct request *q, struct reply *r);
 int admin_readyz(struct admin *a, struct request *q, struct reply *r);
 int admin_metrics(struct admin *a, struct request *q, struct reply *r);
 int admin_status(struct admin *a, struct request *q, struct reply *r);
+/* For every client: who does not trust it yet must be able to fetch it. */
+int admin_certificate(struct admin *a, struct request *q, struct reply *r);
+/* What is held: each repo, or summed up. May return -EAGAIN, as all below. */
+int admin_repos(struct admin *a, struct request *q, struct reply *r);
+int admin_usage(struct admin *a, struct request *q, struct reply *r);
+/* DELETE: one repo is forgotten. */
+int admin_repo(struct admin *a, struct request *q, struct reply *r);
 int admin_index(struct admin *a, struct request *q,
 		struct reply *r); /* /-/ : one plain page that says what this is and how to use it */

@@ -5,6 +5,14 @@
  */
 #include "admin/priv.h"
 
+static void put_backend(void *ctx, const struct backend_view *view)
+{
+	struct buf *out = ctx;
+
+	buf_appendf(out, "  %-20s %-9s %-12s %u running\n", view->name, view->kind, view->state,
+		    view->running);
+}
+
 int admin_index(struct admin *a, struct request *q, struct reply *r)
 {
 	SCOPED_BUF body;
@@ -21,6 +29,16 @@ int admin_index(struct admin *a, struct request *q, struct reply *r)
 		    "  %s/-/healthz   is it alive?\n"
 		    "  %s/-/readyz    may it be sent requests?\n",
 		    a->version, a->upstream, q->base, q->base, q->base, q->base, q->base);
+	if (backends_count(a->opts.backends) && admin_is_near(q)) {
+		buf_append_str(&body, STR("\nInference servers of its own:\n"));
+		backends_each(a->opts.backends, put_backend, &body);
+	}
+	if (a->opts.certificate.len)
+		buf_appendf(&body,
+			    "\nPrograms that name huggingface.co themselves:\n"
+			    "  curl -o hfcached-ca.pem %s/-/ca.pem\n"
+			    "  export HTTPS_PROXY=%s SSL_CERT_FILE=$PWD/hfcached-ca.pem\n",
+			    q->base, q->base);
 	reply_text(r, 200, "text/plain; charset=utf-8", buf_str(&body));
 	return 0;
 }

@@ -78,6 +78,53 @@ static void write_rights(const struct admin *a, struct buf *out)
 	admin_write_warnings(a, out);
 }
 
+struct list_of_backends {
+	struct buf *out;
+	bool has_one;
+};
+
+static void write_backend(void *ctx, const struct backend_view *view)
+{
+	struct list_of_backends *list = ctx;
+
+	buf_append_str(list->out, list->has_one ? STR(",{\"name\":") : STR("{\"name\":"));
+	json_write_string(list->out, str_from(view->name));
+	buf_appendf(list->out,
+		    ",\"kind\":\"%s\",\"state\":\"%s\",\"running\":%u,\"concurrency\":%u,\"models\":%u}",
+		    view->kind, view->state, view->running, view->concurrency, view->models);
+	list->has_one = true;
+}
+
+/* The servers of one's own. Their names are the administrator's. */
+static void write_backends(const struct admin *a, struct buf *out)
+{
+	struct list_of_backends list = { .out = out };
+
+	buf_append_str(out, STR(",\"backends\":["));
+	backends_each(a->opts.backends, write_backend, &list);
+	buf_append_char(out, ']');
+}
+
+/* By where it came from; the order is that of the metric's words. */
+static uint64_t sent_from(const struct admin *a, unsigned source)
+{
+	uint64_t sum = 0;
+
+	for (unsigned route = 0; route < ROUTE_COUNT; route++)
+		sum += metrics_value(a->opts.metrics, METRIC_HTTP_SENT_BYTES, route, source, 0);
+	return sum;
+}
+
+static void write_served(const struct admin *a, struct buf *out)
+{
+	buf_appendf(out,
+		    ",\"served\":{\"cache_bytes\":%llu,\"fill_bytes\":%llu,\"passed_bytes\":%llu,"
+		    "\"received_bytes\":%llu}",
+		    (unsigned long long)sent_from(a, 0), (unsigned long long)sent_from(a, 1),
+		    (unsigned long long)sent_from(a, 2),
+		    (unsigned long long)metrics_value(a->opts.metrics, METRIC_UPSTREAM_RECEIVED, 0, 0, 0));
+}
+
 int admin_status(struct admin *a, struct request *q, struct reply *r)
 {
 	struct flights_total total = { 0 };
@@ -91,9 +138,12 @@ int admin_status(struct admin *a, struct request *q, struct reply *r)
 	buf_init(&body, 16384);
 	buf_append_str(&body, STR("{\"version\":"));
 	json_write_string(&body, str_from(a->version));
-	buf_appendf(&body, ",\"now\":%lld,", (long long)clock_wall_s(a->opts.clock));
+	buf_appendf(&body, ",\"started_at\":%lld,\"now\":%lld,", (long long)a->started_at,
+		    (long long)clock_wall_s(a->opts.clock));
 	write_upstream(a, &body);
 	write_rights(a, &body);
+	write_backends(a, &body);
+	write_served(a, &body);
 	buf_appendf(&body,
 		    ",\"store\":{\"used_bytes\":%llu,\"reserved_bytes\":%llu,\"limit_bytes\":%llu,"
 		    "\"objects\":%llu,"

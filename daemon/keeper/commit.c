@@ -215,6 +215,10 @@ static void finish_jobs(struct house *h, struct list *jobs, bool is_all_taken)
 		else if (job->kind == JOB_CHECKPOINT)
 			job->result = part_checkpoint(
 				job->part); /* a lost checkpoint costs bytes fetched twice, no more */
+		else if (job->kind == JOB_THESE)
+			job->result = evict_these(h, job->blobs, job->blob_count);
+		else if (job->kind == JOB_USES && is_all_taken)
+			job->result = index_flush_uses(h->index);
 		else
 			continue;
 		job_done(job);

@@ -4,7 +4,7 @@
  *
  * Order     the rows (committed), then the files: a crash between leaves files without a row, which the next start deletes
  *           (index_leaving_each), never a row without its file.
- * Never     takes a blob that is open; takes anything when all that could go is not enough.
+ * Never     takes a blob that is open, unless it was named; takes anything when all that could go is not enough.
  * Threads   the keeper's.
  */
 #include "keeper/priv.h"
@@ -31,6 +31,7 @@ struct victims {
 	uint64_t *sizes;       /* owned */
 	size_t count, room;
 	uint64_t bytes, wanted; /* on disk */
+	size_t gone_count;      /* whose files are gone */
 	bool count_only;        /* is there enough at all? */
 };
 
@@ -86,7 +87,7 @@ static int remove_rows(struct house *h, const struct victims *v)
 	return r == -ENOSPC ? 0 : r;
 }
 
-static void remove_files(struct house *h, const struct victims *v)
+static void remove_files(struct house *h, struct victims *v)
 {
 	for (size_t i = 0; i < v->count; i++) {
 		int r = store_remove_blob(h->store, &v->sha256[i]);
@@ -98,6 +99,7 @@ static void remove_files(struct house *h, const struct victims *v)
 			h->has_left_behind = true;
 			continue;
 		}
+		v->gone_count++;
 		metrics_add(h->metrics, METRIC_STORAGE_EVICTED_BYTES, 0, 0, 0, v->sizes[i]);
 		metrics_inc(h->metrics, METRIC_STORAGE_EVICTED_OBJECTS);
 	}
@@ -176,4 +178,20 @@ void evict_some(struct house *h, uint64_t bytes)
 	if (r < 0)
 		log_warning("keeper", "the store holds more than its limit and not enough can be evicted",
 			    LOG_U64("over", bytes), LOG_ERR("error", r), LOG_END);
+}
+
+int evict_these(struct house *h, const struct named_blob *blobs, size_t count)
+{
+	struct victims v = { .house = h };
+	int r;
+
+	for (size_t i = 0; i < count; i++)
+		add_victim(&v, &blobs[i].sha256, blobs[i].size);
+	r = remove_rows(h, &v);
+	if (r == 0)
+		remove_files(h, &v);
+	if (r == 0 && v.gone_count < count)
+		r = -EIO;
+	victims_done(&v);
+	return r;
 }

@@ -336,6 +336,7 @@ void keeper_report_corrupt(struct keeper *k, const struct digest *sha256)
 struct sync {
 	struct keeper *keeper;
 	bool is_done; /* guarded by the keeper's lock */
+	int error;
 };
 
 static void on_synced(void *ctx, int error)
@@ -344,13 +345,14 @@ static void on_synced(void *ctx, int error)
 	SCOPED_LOCK(&s->keeper->lock);
 
 	s->is_done = true;
+	s->error = error;
 	(void)pthread_cond_broadcast(&s->keeper->synced);
 }
 
-void keeper_sync(struct keeper *k)
+/* Queues the job and waits until it is done. */
+static int run_job(struct keeper *k, struct job *job)
 {
 	struct sync s = { .keeper = k };
-	struct job *job = job_new(JOB_SYNC);
 
 	assert(!pthread_equal(pthread_self(), k->thread));
 	job->done = on_synced;
@@ -360,6 +362,26 @@ void keeper_sync(struct keeper *k)
 	while (!s.is_done)
 		(void)pthread_cond_wait(&k->synced, &k->lock.mutex);
 	lock_drop(&k->lock);
+	return s.error;
+}
+
+void keeper_sync(struct keeper *k)
+{
+	(void)run_job(k, job_new(JOB_SYNC));
+}
+
+void keeper_sync_uses(struct keeper *k)
+{
+	(void)run_job(k, job_new(JOB_USES)); /* else the times are a little old */
+}
+
+int keeper_evict_blobs(struct keeper *k, const struct named_blob *blobs, size_t count)
+{
+	struct job *job = job_new(JOB_THESE);
+
+	job->blobs = blobs;
+	job->blob_count = count;
+	return run_job(k, job);
 }
 
 bool keeper_is_alive(struct keeper *k)

@@ -12,7 +12,7 @@
  *           journal, transaction.
  *           Group commit: everything queued within 20 ms shares one journal sync and one transaction.
  * Promises  (1) done(0) means durable: the file has its name, whatever happens to the index.
- *           (2) an open blob is never evicted, and eviction takes the least recently used first; nothing is
+ *           (2) an open blob is never evicted to make room, and eviction takes the least recently used first; nothing is
  *           evicted when all that could go is not enough (-ENOSPC).
  *           (3) the queue is bounded by its users: flights, plus the index's own queue.
  */
@@ -46,5 +46,16 @@ void keeper_checkpoint_part(struct keeper *k, struct part *part);
 void keeper_report_corrupt(struct keeper *k, const struct digest *sha256);
 /* Returns when everything learned and queued before the call is durable. Not from the keeper thread. */
 void keeper_sync(struct keeper *k);
+/* The same; and the times of last use are on disk as well. */
+void keeper_sync_uses(struct keeper *k);
+/*
+ * These blobs go now, also open ones: whoever reads one keeps it until he is done. Returns when they are gone: 0; -EIO some files
+ * could not be deleted; other errno. Not from the keeper thread; a few hundred at a time, since others wait meanwhile.
+ */
+struct named_blob {
+	struct digest sha256;
+	uint64_t size;
+};
+int keeper_evict_blobs(struct keeper *k, const struct named_blob *blobs, size_t count);
 /* Is the thread alive and not stuck (its last turn at most 30 s ago)? */
 bool keeper_is_alive(struct keeper *k);

@@ -18,16 +18,18 @@
 /* Facts in one transaction: some 100 ms of work, so that a fill that waits for its commit does not wait long. */
 #define BATCH_FACTS_MAX 8192
 
-enum job_kind { JOB_FINISH, JOB_ROOM, JOB_CHECKPOINT, JOB_CORRUPT, JOB_SYNC };
+enum job_kind { JOB_FINISH, JOB_ROOM, JOB_CHECKPOINT, JOB_CORRUPT, JOB_SYNC, JOB_THESE, JOB_USES };
 
 struct job {
 	struct list node;
 	enum job_kind kind;
-	struct part *part;     /* FINISH CHECKPOINT; a reference */
-	struct content_id id;  /* FINISH */
-	struct blob_meta meta; /* FINISH */
-	struct digest sha256;  /* CORRUPT */
-	uint64_t bytes;        /* ROOM */
+	struct part *part;              /* FINISH CHECKPOINT; a reference */
+	struct content_id id;           /* FINISH */
+	struct blob_meta meta;          /* FINISH */
+	struct digest sha256;           /* CORRUPT */
+	uint64_t bytes;                 /* ROOM */
+	const struct named_blob *blobs; /* THESE; borrowed from who waits */
+	size_t blob_count;
 	int result;
 	void (*done)(void *ctx, int error); /* may be NULL */
 	void *ctx;
@@ -96,6 +98,9 @@ int commit_facts(struct house *h);
 int evict(struct house *h, uint64_t bytes);
 /* As much of it as can be. */
 void evict_some(struct house *h, uint64_t bytes);
+
+/* These, open or not. -EIO: some files could not be deleted (the next start does it). */
+int evict_these(struct house *h, const struct named_blob *blobs, size_t count);
 
 /* --- recover.c --- */
 

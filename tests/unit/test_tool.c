@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tool: sizes, times, ids and filters as people write them; everything that is told follows from the table of verbs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tool/priv.h"
+
+static void sizes_are_written_in_thousands(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} cases[] = {
+		{ 0, "0" },         { 999, "999" },         { 1000, "1.0K" },       { 999949, "999.9K" },
+		{ 999950, "1.0M" }, { 5300000000, "5.3G" }, { UINT64_MAX, "18.4E" }
+	};
+	char text[SIZE_TEXT];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_string_equal(size_text(cases[i].bytes, text), cases[i].text);
+}
+
+static void sizes_and_times_are_read_or_refused(void **state)
+{
+	static const char *const no_size[] = { "",    "g",  "-1", "1.g5", "1x", "1gg", "99999999999999999999",
+					       "1 g", "1.", "1e3" };
+	static const char *const no_span[] = {
+		"", "d", "5", "5 days", "-5d", "5dd", "5mi", "9999999999999d"
+	};
+	uint64_t v = 0;
+
+	assert_true(size_parse("30g", &v) && v == 30000000000);
+	assert_true(size_parse("1.5GB", &v) && v == 1500000000);
+	assert_true(size_parse("700", &v) && v == 700);
+	assert_true(size_parse("2Mb", &v) && v == 2000000);
+	assert_true(size_parse("12b", &v) && v == 12);
+	for (size_t i = 0; i < sizeof(no_size) / sizeof(no_size[0]); i++)
+		assert_false(size_parse(no_size[i], &v));
+	assert_true(span_parse("30d", &v) && v == 30 * 86400);
+	assert_true(span_parse("2w", &v) && v == 14 * 86400);
+	assert_true(span_parse("1.5h", &v) && v == 5400);
+	assert_true(span_parse("1mo", &v) && v == 30 * 86400);
+	assert_true(span_parse("7m", &v) && v == 420);
+	for (size_t i = 0; i < sizeof(no_span) / sizeof(no_span[0]); i++)
+		assert_false(span_parse(no_span[i], &v));
+}
+
+static void ages_are_told_in_their_largest_unit(void **state)
+{
+	char text[AGE_TEXT];
+
+	assert_string_equal(age_text(0, 1000, text), "never");
+	assert_string_equal(age_text(1000, 1000, text), "just now");
+	assert_string_equal(age_text(2000, 1000, text), "just now"); /* the clock was set back */
+	assert_string_equal(age_text(1000, 1060, text), "1 minute ago");
+	assert_string_equal(age_text(1000, 1000 + 3 * 86400, text), "3 days ago");
+	assert_string_equal(age_text(1000, 1000 + 15 * 86400, text), "2 weeks ago");
+	assert_string_equal(age_text(1, (int64_t)800 * 86400, text), "2 years ago");
+	assert_string_equal(span_text(59, text), "59s");
+	assert_string_equal(span_text(3 * 86400 + 4 * 3600, text), "3d 4h");
+	assert_string_equal(span_text(7 * 86400 + 59, text), "7d");
+	assert_string_equal(span_text(2 * 3600, text), "2h");
+	assert_string_equal(span_text(2 * 3600 + 61, text), "2h 1m");
+	assert_string_equal(span_text(UINT64_MAX, text), "106751991167300d 15h");
+}
+
+static void ids_are_read_as_the_hubs_own_command_writes_them(void **state)
+{
+	static const struct {
+		const char *text, *kind, *id, *revision;
+	} cases[] = { { "acme/pub", "models", "acme/pub", NULL },
+		      { "model/acme/pub", "models", "acme/pub", NULL },
+		      { "models/acme/pub", "models", "acme/pub", NULL },
+		      { "Dataset/acme/table", "datasets", "acme/table", NULL },
+		      { "spaces/acme/page", "spaces", "acme/page", NULL },
+		      { "gpt2", "models", "gpt2", NULL },
+		      { "dataset/squad", "datasets", "squad", NULL },
+		      { "hf://acme/pub", "models", "acme/pub", NULL },
+		      { "hf://datasets/acme/table@v1.0/data/x.csv", "datasets", "acme/table", "v1.0" },
+		      { "hf://acme/pub/README.md", "models", "acme/pub", NULL },
+		      { "inference", "inference", "", NULL },
+		      { "models", "models", "models", NULL } };
+	static const char *const none[] = { "",          "/",      "acme/", "/pub", "a/b/c", "model/a/b/c",
+					    "acme//pub", "model/", "hf://" };
+	struct repo_id id;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_true(repo_id_parse(cases[i].text, &id));
+		assert_string_equal(id.kind, cases[i].kind);
+		assert_string_equal(id.id, cases[i].id);
+		assert_true(!id.revision == !cases[i].revision);
+		if (id.revision)
+			assert_string_equal(id.revision, cases[i].revision);
+		repo_id_done(&id);
+	}
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+		assert_false(repo_id_parse(none[i], &id));
+}
+
+static void filters_are_read_and_applied(void **state)
+{
+	static const char *const none[] = { "",         "size",     "size>",   ">30g",    "colour=red",
+					    "size>30d", "used>30g", "size!>3", "size>3>4" };
+	struct filter f;
+
+	assert_true(filter_parse("size>30g", &f) && f.key == FILTER_SIZE && f.op == OP_MORE &&
+		    f.value == 30000000000);
+	assert_true(filter_fits(&f, 30000000001, 0, 0, 0) && !filter_fits(&f, 30000000000, 0, 0, 0));
+	assert_true(filter_parse("files <= 2", &f) && filter_fits(&f, 9, 2, 0, 0) &&
+		    !filter_fits(&f, 0, 3, 0, 0));
+	assert_true(filter_parse("used>30d", &f));
+	assert_true(filter_fits(&f, 0, 0, 1, 31 * 86400) && !filter_fits(&f, 0, 0, 86400, 30 * 86400));
+	assert_true(filter_fits(&f, 0, 0, 0, 100)); /* never */
+	assert_true(filter_parse("accessed<1h", &f) && filter_fits(&f, 0, 0, 5000, 5100) &&
+		    filter_fits(&f, 0, 0, 5100, 5000));
+	assert_true(filter_parse("size==5", &f) && filter_fits(&f, 5, 0, 0, 0) &&
+		    !filter_fits(&f, 6, 0, 0, 0));
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+		assert_false(filter_parse(none[i], &f));
+}
+
+static void every_flag_belongs_to_a_verb_and_is_told(void **state)
+{
+	for (unsigned v = 0; v < VERB_COUNT; v++) {
+		char *text = NULL;
+		size_t len = 0;
+		FILE *out = open_memstream(&text, &len);
+
+		help_verb((enum verb)v, out);
+		assert_int_equal(fclose(out), 0);
+		assert_non_null(strstr(text, verb_rows[v].summary));
+		for (unsigned f = 0; f < FLAG_COUNT; f++) {
+			assert_true(flag_rows[f].verb < VERB_COUNT);
+			if (flag_rows[f].verb == v)
+				assert_non_null(strstr(text, flag_rows[f].help));
+			/* no letter and no name twice in one verb */
+			for (unsigned g = 0; g < f; g++)
+				assert_false(flag_rows[g].verb == flag_rows[f].verb &&
+					     ((flag_rows[f].letter &&
+					       flag_rows[g].letter == flag_rows[f].letter) ||
+					      strcmp(flag_rows[g].name, flag_rows[f].name) == 0));
+		}
+		free(text);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sizes_are_written_in_thousands),
+		cmocka_unit_test(sizes_and_times_are_read_or_refused),
+		cmocka_unit_test(ages_are_told_in_their_largest_unit),
+		cmocka_unit_test(ids_are_read_as_the_hubs_own_command_writes_them),
+		cmocka_unit_test(filters_are_read_and_applied),
+		cmocka_unit_test(every_flag_belongs_to_a_verb_and_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
