@@ -174,7 +174,8 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 
 	if (!q->relay) {
 		struct headers extra;
-		struct relay_query query = { .method = "GET",
+		struct relay_query query = { .who = str_from(q->client),
+					     .method = "GET",
 					     .target = file->target,
 					     .location = file->location,
 					     .headers = &extra,
@@ -246,6 +247,7 @@ static int join_flight(struct hub *h, struct request *q, const struct hub_file *
 						.location = file->location,
 						.token = q->subject.token,
 						.commit = str_from(file->commit),
+						.who = str_from(q->client),
 						.may_leave = may_leave(q, file) };
 
 		buf_init(&label, 8192);

@@ -2,7 +2,7 @@
 /*
  * hub - the room's state: what it was given, and its small memories.
  */
-#include "hub/priv.h"
+#include "hub/space.h"
 
 #include "common/alloc.h"
 
@@ -17,6 +17,8 @@ struct hub *hub_new(const struct hub_opts *opts)
 	hrefs_init(&h->hrefs);
 	pins_init(&h->writes);
 	tunnels_init(&h->tunnels);
+	xet_uploads_init(&h->xet_uploads);
+	h->space_keeps = space_keeps_new();
 	return h;
 }
 
@@ -36,5 +38,7 @@ void hub_free(struct hub *h)
 	hrefs_done(&h->hrefs);
 	pins_done(&h->writes);
 	tunnels_done(&h->tunnels);
+	xet_uploads_done(&h->xet_uploads);
+	space_keeps_unref(h->space_keeps);
 	free(h);
 }

@@ -15,6 +15,12 @@
 
 struct hub;
 
+/* The app of a Space at FETCH_SPACE_FIRST + its number. */
+struct hub_space_spec {
+	const char *name; /* "acme/app" */
+	const char *url;  /* "http://10.0.0.5:7860/inner": without a slash at its end */
+};
+
 struct hub_opts {
 	struct auth *auth;
 	struct asks *asks;
@@ -25,7 +31,13 @@ struct hub_opts {
 	struct index *index;
 	struct metrics *metrics;
 	const struct clock *clock;
-	uint64_t xet_above; /* files of more bytes keep what announces Xet; 0: none does */
+	const struct hub_space_spec
+		*spaces; /* those that run on machines of one's own; borrowed for h's life */
+	unsigned space_count;
+	struct splices *splices; /* for WebSockets; NULL: there are none */
+	struct work *work;
+	const char *spool_folder; /* for what is gathered; borrowed likewise */
+	uint64_t xet_above;       /* files of more bytes keep what announces Xet; 0: none does */
 	/* A stored blob turned out bad. */
 	void (*on_corrupt)(void *ctx, const struct digest *sha256);
 	void *ctx;
@@ -60,8 +72,13 @@ int hub_settle_revision(struct hub *h, struct request *q, struct hub_route *rout
 int hub_file(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 /* A file of a bucket: passed on, Xet and all, never kept. */
 int hub_bucket_file(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
-/* A page of a static Space, opened in a browser. */
+/* /_space/{owner}/{name}/: a page of a static Space, opened in a browser, or anything of one that is an app. */
 int hub_space(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* Where Spaces are, as the API tells it (space_info.c): their hosts are here. */
+int hub_space_runtime(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_space_host(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_space_by_subdomain(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_space_words(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_resolve(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_raw(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_resolve_cache(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
@@ -99,6 +116,10 @@ int hub_whoami(struct hub *h, struct request *q, const struct hub_route *route, 
 int hub_telemetry(struct hub *h, struct request *q, const struct hub_route *route,
 		  struct reply *r); /* quick and empty when offline */
 int hub_xet_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+/* xet_upload.c: a token for writing; /-/upload/xet/{path}, what is sent with it; and what is told afterwards. */
+int hub_xet_write_token(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_xet_upload(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
+int hub_xet_telemetry(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r);
 int hub_preflight(struct hub *h, struct request *q, const struct hub_route *route,
 		  struct reply *r); /* OPTIONS */
 /*

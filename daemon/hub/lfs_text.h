@@ -51,10 +51,10 @@ struct lfs_given {
 int lfs_answer_each(struct str text, int64_t now, int (*visit)(void *ctx, const struct lfs_given *given),
 		    void *ctx);
 /*
- * Copies the answer; the href of each download becomes what url() appends for its object, and the fields that were to
- * go with upstream's are left out. All other bytes stay. Returns 0; -EINVAL; -E2BIG.
+ * Copies the answer; the href of each download becomes what url() appends for its object (size 0: it does not say), and the
+ * fields that were to go with upstream's are left out. All other bytes stay. Returns 0; -EINVAL; -E2BIG.
  */
-int lfs_answer_edit(struct str text, void (*url)(void *ctx, const struct digest *oid, struct buf *out),
+int lfs_answer_edit(struct str text, void (*url)(void *ctx, const struct lfs_wanted *object, struct buf *out),
 		    void *ctx, struct buf *out);
 
 /* "2026-11-25T12:00:00.5+01:00" (RFC 3339) as wall clock. Returns 0 or -EINVAL. */

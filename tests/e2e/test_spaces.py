@@ -160,11 +160,11 @@ def test_static_space_with_a_start_page_of_its_own(hub, cache):
     assert cache.get("/_space/acme/app/index.html").body == b"<p>no</p>"
 
 
-def test_a_space_that_is_a_program(hub, cache):
+def test_a_space_that_is_a_program_and_does_not_run(hub, cache):
     hub.content.add_repo("space", "acme/demo").commit({"README.md": "---\nsdk: gradio\n---\n", "app.py": "print()\n", "index.html": b"x"})
     for path in ("", "index.html", "app.py"):
         answer = cache.get("/_space/acme/demo/" + path)
-        assert answer.status == 501 and b"static" in answer.body, answer
+        assert answer.status == 503 and b"no address" in answer.body, answer
 
 
 def test_P4_a_page_of_a_private_space_is_nobodys(hub, cache, people):

@@ -31,7 +31,7 @@ def commit_of(hub, request, repo, segments):
 
 
 def front_matter(commit):
-    """The few YAML shapes that cards use at their top level: scalars and lists of scalars."""
+    """The few YAML shapes that cards use at their top level: scalars, lists of scalars, and mappings of scalars."""
     file = commit.files.get("README.md")
     text = file.source.read(0, 65536).decode("utf-8", "replace") if file and not file.is_lfs else ""
     card, key = {}, None
@@ -41,6 +41,10 @@ def front_matter(commit):
         if line.startswith("- ") and key:
             card[key] = card[key] if isinstance(card.get(key), list) else []
             card[key].append(line[2:].strip().strip("'\""))
+        elif line.startswith("  ") and ":" in line and key:
+            card[key] = card[key] if isinstance(card.get(key), dict) else {}
+            name, _, value = line.partition(":")
+            card[key][name.strip()] = value.strip().strip("'\"")
         elif line[:1].strip() and ":" in line:
             key, _, value = line.partition(":")
             card[key] = value.strip().strip("'\"") or None
@@ -73,8 +77,10 @@ def info_fields(repo, commit, blobs=False):
     if repo.kind == "model":
         out |= {key: card[key] for key in ("pipeline_tag", "library_name") if card.get(key)}
     if repo.kind == "space":
-        out |= {"subdomain": repo.id.replace("/", "-").lower(), "host": f"https://{repo.id.replace('/', '-').lower()}.static.hf.space",
-                "sdk": card.get("sdk") or "static"}
+        out |= {"subdomain": repo.id.replace("/", "-").lower(), "sdk": card.get("sdk") or "static"}
+        host = getattr(repo, "app_url", None)    # where a test runs it; a program that never ran has no host
+        if host or out["sdk"] == "static":
+            out["host"] = host or f"https://{out['subdomain']}.static.hf.space"
     out["siblings"] = [sibling(path, commit.files[path], blobs) for path, folder in commit.walk(recursive=True) if not folder]
     out |= {"downloads": repo.downloads, "likes": repo.likes}
     if card:

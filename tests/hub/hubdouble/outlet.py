@@ -53,8 +53,9 @@ class Outlet:
         end = None if seconds is None else time.monotonic() + seconds
         while end is None or time.monotonic() < end:
             wait = 0.5 if end is None else min(0.5, max(0.0, end - time.monotonic()))
-            readable, _, _ = select.select([self.conn], [], [], wait)
-            if readable:
+            poll = select.poll()   # select() takes no descriptor above 1023
+            poll.register(self.conn, select.POLLIN)
+            if poll.poll(wait * 1000):
                 if isinstance(self.conn, ssl.SSLSocket):
                     time.sleep(wait)
                 elif not self.conn.recv(1, socket.MSG_PEEK):
