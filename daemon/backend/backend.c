@@ -46,8 +46,6 @@ struct backends *backends_new(const struct backends_opts *opts)
 		o->served_name = xstrdup("");
 		buf_init(&o->body, (size_t)4 << 20);
 	}
-	if (b->count)
-		probe_begin(b);
 	return b;
 }
 
@@ -109,19 +107,26 @@ static void take_rules_locked(struct one *o, const struct backend_rules *rules)
 	o->timeout_ms = rules->timeout_ms;
 	o->concurrency = rules->concurrency;
 	o->is_default = rules->is_default;
+	o->drops_unknown = rules->drops_unknown;
 	if (bearer)
 		explicit_bzero(bearer, strlen(bearer));
 }
 
 void backends_set_rules(struct backends *b, const struct backend_rules *rules, unsigned count)
 {
+	bool is_first;
+
 	lock_take(&b->lock);
+	is_first = !b->has_rules && b->count;
+	b->has_rules = true;
 	for (unsigned i = 0; i < count; i++)
 		for (unsigned k = 0; k < b->count; k++)
 			if (str_eq_nocase(str_from(b->ones[k].name), str_from(rules[i].name)))
 				take_rules_locked(&b->ones[k], &rules[i]);
 	lock_drop(&b->lock);
 	waiters_wake_all(&b->waiters); /* there may be more room now */
+	if (is_first)                  /* not before: a probe carries the key */
+		probe_begin(b);
 }
 
 unsigned backends_count(const struct backends *b)
@@ -146,6 +151,13 @@ struct secret *backend_key(struct backends *b, unsigned i)
 	return secret_ref(b->ones[i].key);
 }
 
+bool backend_drops_unknown(struct backends *b, unsigned i)
+{
+	SCOPED_LOCK(&b->lock);
+
+	return b->ones[i].drops_unknown;
+}
+
 uint64_t backend_timeout_ms(struct backends *b, unsigned i)
 {
 	SCOPED_LOCK(&b->lock);
@@ -160,8 +172,7 @@ bool is_no_name(struct str model)
 	return model.len == 0 || str_eq(model, STR("tgi")) || str_eq(model, STR("dummy"));
 }
 
-/* A star stands for anything, also for nothing. */
-static bool glob_matches(struct str glob, struct str name)
+bool backend_glob_matches(struct str glob, struct str name)
 {
 	struct str after = { 0 }, retry = { 0 };
 
@@ -195,7 +206,7 @@ static enum backend_match match_locked(const struct one *o, struct str model)
 
 		if (str_eq(glob, model))
 			return MATCH_EXACT;
-		if (glob_matches(glob, model))
+		if (backend_glob_matches(glob, model))
 			best = MATCH_GLOB;
 	}
 	for (unsigned i = 0; !o->models[0] && i < o->served.count; i++)

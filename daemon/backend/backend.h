@@ -27,6 +27,7 @@ struct backend_rules {
 	uint64_t timeout_ms;       /* until the beginning of an answer; 0: by the kind of call */
 	unsigned concurrency;      /* 0: any number */
 	bool is_default;           /* for calls that name no model */
+	bool drops_unknown; /* parameters that it says it does not know are left away, and it is asked again */
 };
 struct backend_spec {
 	const char *name;
@@ -43,7 +44,7 @@ struct backends_opts {
 struct backends *backends_new(const struct backends_opts *opts);
 /* Stops probing. Before fetch_free(). */
 void backends_free(struct backends *b);
-/* Names that are not known are passed over: they come with the next start. */
+/* With the first call probing begins. Names that are not known are passed over: they come with the next start. */
 void backends_set_rules(struct backends *b, const struct backend_rules *rules, unsigned count);
 
 unsigned backends_count(const struct backends *b); /* 0 also for NULL */
@@ -55,6 +56,8 @@ enum backend_match { MATCH_NONE, MATCH_DEFAULT, MATCH_GLOB, MATCH_EXACT };
 enum backend_match backend_serves(struct backends *b, unsigned i, struct str model);
 /* Does one serve it by name or by a glob? task, if it is known what that one does. */
 bool backends_serve(struct backends *b, struct str model, char ret_task[40]);
+/* A star stands for anything, also for nothing. */
+bool backend_glob_matches(struct str glob, struct str name);
 /* For all models that can be named: those of the options that are no globs, and what the servers say. */
 void backends_each_model(struct backends *b,
 			 bool (*each)(void *ctx, struct str model, struct str task, struct str owner),
@@ -72,6 +75,7 @@ const char *backend_name(const struct backends *b, unsigned i); /* constant */
 const char *backend_base_path(const struct backends *b, unsigned i);
 /* The caller's reference; NULL: it has none. */
 struct secret *backend_key(struct backends *b, unsigned i);
+bool backend_drops_unknown(struct backends *b, unsigned i);
 uint64_t backend_timeout_ms(struct backends *b, unsigned i);
 /* What it calls the model that a client asked for. Appends. */
 void backend_model_name(struct backends *b, unsigned i, struct str asked, struct buf *out);
@@ -81,6 +85,13 @@ bool backend_commit(struct backends *b, unsigned i, char ret_commit[41]);
 /* --- is it there, and may it be asked now --- */
 enum backend_state { BACKEND_READY, BACKEND_BUSY, BACKEND_LOADING, BACKEND_BROKEN };
 enum backend_state backend_state(struct backends *b, unsigned i);
+/* For people: how each one is. Nobody is called under the lock. */
+struct backend_view {
+	const char *name, *kind, *state; /* constant */
+	unsigned running, concurrency;   /* calls under way; and at most, 0: any number */
+	unsigned models;                 /* that it says it serves */
+};
+void backends_each(struct backends *b, void (*each)(void *ctx, const struct backend_view *view), void *ctx);
 struct slot;
 /* A place for one call. Returns 0 with *ret; -EBUSY all are taken; -EAGAIN it is loading; -EHOSTUNREACH. */
 int backend_take(struct backends *b, unsigned i, struct slot **ret);

@@ -46,6 +46,33 @@ enum backend_state backend_state(struct backends *b, unsigned i)
 	return state_locked(&b->ones[i]);
 }
 
+static const char *state_name(enum backend_state state)
+{
+	static const char *const names[] = { [BACKEND_READY] = "ready",
+					     [BACKEND_BUSY] = "busy",
+					     [BACKEND_LOADING] = "loading",
+					     [BACKEND_BROKEN] = "unreachable" };
+
+	return names[state];
+}
+
+void backends_each(struct backends *b, void (*each)(void *ctx, const struct backend_view *view), void *ctx)
+{
+	for (unsigned i = 0; i < backends_count(b); i++) {
+		const struct one *o = &b->ones[i];
+		struct backend_view view = { .name = o->name, .kind = policy_backend_name(o->kind) };
+
+		lock_take(&b->lock);
+		view.state = o->is_sick && state_locked(o) != BACKEND_BROKEN ? "failing"
+									     : state_name(state_locked(o));
+		view.running = o->running;
+		view.concurrency = o->concurrency;
+		view.models = o->served.count;
+		lock_drop(&b->lock);
+		each(ctx, &view);
+	}
+}
+
 static int take(struct backends *b, unsigned i, bool is_any, struct slot **ret)
 {
 	static const int errors[] = {
@@ -106,7 +133,8 @@ static void loading_locked(struct one *o)
 
 static void note_locked(struct one *o, int error, int status, bool is_probe)
 {
-	if (error && error != -ECANCELED)
+	/* what this machine lacks is no word about the server */
+	if (error && error != -ECANCELED && !policy_is_own_limit(error))
 		failed_locked(o, false);
 	else if (error || status == 0)
 		return;

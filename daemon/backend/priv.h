@@ -38,7 +38,7 @@ struct one {
 	struct secret *key;
 	uint64_t timeout_ms;
 	unsigned concurrency;
-	bool is_default;
+	bool is_default, drops_unknown;
 	unsigned running, failures;
 	bool is_loading;
 	bool is_sick;   /* it answers, with errors: that it can be reached proves nothing */
@@ -59,6 +59,7 @@ struct backends {
 	const struct clock *clock;
 	struct lock lock;
 	bool is_stopping, is_ticking; /* guarded by lock */
+	bool has_rules;               /* guarded by lock: they have been set once */
 	struct waiters waiters;
 	unsigned count; /* constant */
 	struct one ones[FETCH_BACKENDS_MAX];

@@ -48,6 +48,7 @@ static const struct {
 	{ "sentence-similarity", TEI, ADAPT_SIMILARITY, "/similarity" },
 	{ "sentence-similarity", V1, ADAPT_COSINE, "/v1/embeddings" },
 	{ "text-ranking", TEI, ADAPT_RERANK, "/rerank" },
+	{ "text-ranking", VLLM | LLAMACPP, ADAPT_RANK, "/v1/rerank" },
 	{ "text-generation", TGI, ADAPT_TGI, "/" },
 	{ "text-generation", V1, ADAPT_COMPLETE, "/v1/completions" },
 	{ "automatic-speech-recognition", VLLM | OLLAMA | OPENAI, ADAPT_TRANSCRIBE,

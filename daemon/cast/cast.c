@@ -25,6 +25,7 @@ struct casts *casts_new(const struct casts_opts *opts)
 	c->clock = opts->clock;
 	lock_init(&c->lock, LOCK_CASTS);
 	c->by_key = map_new();
+	shares_init(&c->places, CASTS_MAX);
 	list_init(&c->all);
 	(void)pthread_cond_init(&c->quiet, NULL);
 	return c;
@@ -75,6 +76,7 @@ void casts_free(struct casts *casts)
 		(void)pthread_cond_wait(&casts->quiet, &casts->lock.mutex);
 	lock_drop(&casts->lock);
 	map_free(casts->by_key, NULL);
+	shares_done(&casts->places);
 	(void)pthread_cond_destroy(&casts->quiet);
 	lock_done(&casts->lock);
 	free(casts);
@@ -90,6 +92,7 @@ static struct cast *cast_new(struct casts *casts, struct str key, const struct c
 	atomic_init(&c->halves, 2);
 	c->casts = casts;
 	c->key = (struct str){ str_dup(key), key.len };
+	c->who = (struct str){ str_dup(q->who), q->who.len };
 	c->request = q->body ? spool_ref(q->body) : NULL;
 	c->filter = q->filter;
 	c->ended = q->ended;
@@ -128,6 +131,7 @@ void cast_unref(struct cast *c)
 	if (c->free_ctx)
 		c->free_ctx(c->ctx);
 	free((char *)(uintptr_t)c->key.ptr);
+	free((char *)(uintptr_t)c->who.ptr);
 	free(c);
 }
 
@@ -145,7 +149,7 @@ void cast_over(struct cast *c)
 
 	lock_take(&casts->lock);
 	list_remove(&c->node);
-	casts->count--;
+	shares_give(&casts->places, c->who);
 	if (list_is_empty(&casts->all))
 		(void)pthread_cond_broadcast(&casts->quiet);
 	lock_drop(&casts->lock);
@@ -177,6 +181,7 @@ static void begin(struct cast *c, const struct cast_query *q)
 					 .target = q->target,
 					 .headers = q->fields,
 					 .token = q->token,
+					 .who = c->who,
 					 .follow = FETCH_FOLLOW_NONE,
 					 .first_byte_timeout_ms = q->first_byte_timeout_ms,
 					 .stall_timeout_ms = q->stall_timeout_ms,
@@ -221,6 +226,8 @@ static struct ear *join_running(struct casts *casts, struct str key)
 	if (!c)
 		return NULL;
 	e = ear_new(c, true);
+	if (!e)
+		cast_leave_table(c);
 	cast_unref(c);
 	return e;
 }
@@ -230,39 +237,59 @@ struct ear *cast_hear(struct casts *casts, struct str key)
 	return join_running(casts, key);
 }
 
-/* Puts it into the table. false: there are too many. */
-static bool enter(struct casts *casts, struct cast *c)
+/* Puts it into the table. Returns 0; -EEXIST another one of its key is there; -E2BIG there are too many. */
+static int enter(struct casts *casts, struct cast *c)
 {
 	SCOPED_LOCK(&casts->lock);
 
-	if (casts->is_stopping || casts->count >= CASTS_MAX)
-		return false;
-	casts->count++;
+	if (casts->is_stopping)
+		return -E2BIG;
+	if (c->key.len && map_get(casts->by_key, c->key))
+		return -EEXIST;
+	if (!shares_take(&casts->places, c->who))
+		return -E2BIG;
 	list_add_tail(&casts->all, &c->node);
 	if (c->key.len)
 		(void)map_put(casts->by_key, c->key, c);
-	return true;
+	return 0;
+}
+
+/* It never began. Who has joined hears so. */
+static void take_back(struct cast *c)
+{
+	cast_leave_table(c);
+	lock_take(&c->lock);
+	c->error = -EALREADY;
+	c->is_done = true;
+	lock_drop(&c->lock);
+	waiters_wake_all(&c->waiters);
+	cast_over(c);
 }
 
 int cast_join(struct casts *casts, struct str key, const struct cast_query *q, struct ear **ret_ear)
 {
-	struct ear *e = join_running(casts, key);
-	struct cast *c;
+	struct cast *c = cast_new(casts, key, q);
+	struct ear *own = ear_new(c, false), *other; /* before anybody can join: so it is never alone */
+	int r;
 
-	if (e) {
-		if (q->free_ctx)
-			q->free_ctx(q->ctx);
-		*ret_ear = e;
+	do {
+		other = join_running(casts, key);
+		r = other ? 1 : enter(casts, c);
+	} while (r == -EEXIST); /* it came in between: then it is joined */
+	if (r == 0 && key.len && q->is_answered && q->is_answered(q->asker)) {
+		take_back(c);
+		ear_free(own);
+		return -EALREADY;
+	}
+	if (r == 0) {
+		*ret_ear = own;
+		begin(c, q);
 		return 0;
 	}
-	c = cast_new(casts, key, q);
-	if (!enter(casts, c)) {
-		cast_unref(c);
-		return -E2BIG;
-	}
-	*ret_ear = ear_new(c, false); /* keeps it alive; nothing has begun that could refuse it */
-	begin(c, q);
-	return 0;
+	ear_free(own);
+	cast_unref(c);
+	*ret_ear = other;
+	return r == 1 ? 0 : r;
 }
 
 bool ear_has_joined(const struct ear *e)
@@ -314,6 +341,23 @@ ssize_t ear_read(struct ear *e, void *bytes, size_t len_max)
 	if (must_resume)
 		transfer_resume(c->transfer);
 	return n;
+}
+
+int ear_peek(struct ear *e, size_t bytes_max, struct waiter *w, struct str *ret)
+{
+	struct cast *c = e->cast;
+	SCOPED_LOCK(&c->lock);
+
+	assert(e->offset == 0);
+	if (c->body.len > bytes_max || (c->is_done && c->base > 0))
+		return -E2BIG;
+	if (!c->is_done) {
+		waiters_add(&c->waiters, w);
+		return -EAGAIN;
+	}
+	*ret = buf_str(
+		&c->body); /* nothing is appended any more, and nothing goes before this ear has heard it */
+	return c->error;
 }
 
 bool ear_wait(struct ear *e, struct waiter *w)

@@ -12,7 +12,7 @@
  *           the table. What the filter calls whole is ENDING at once; its connection has a moment to end well by itself.
  * Promises  (1) one cast per key at a time; an empty key is shared by nobody.
  *           (2) every ear hears the whole answer in order, or an error on which its connection must be broken.
- *           (3) what `ended` keeps is kept before the last bytes are heard: who asks again then finds it.
+ *           (3) what `ended` keeps is kept before the last bytes are heard, and before another cast of its key can begin.
  *           (4) with no ear left upstream is let go at once; with finish_alone, as soon as its answer is too long to be kept.
  *           (5) of an answer at most answer_max and a piece are in memory; a slow ear then slows upstream down.
  */
@@ -58,6 +58,7 @@ struct cast_answer {
 };
 
 struct cast_query {
+	struct str who; /* as in struct fetch_request */
 	enum fetch_origin origin;
 	const char *method;
 	struct str target;
@@ -72,8 +73,18 @@ struct cast_query {
 	void (*ended)(void *ctx, const struct cast_answer *a);
 	void *ctx; /* of filter and ended; taken by cast_join() also when it joins or fails */
 	void (*free_ctx)(void *ctx);
+	/*
+	 * Asked within cast_join(), when nobody else can begin a cast of this key any more: has the answer been kept
+	 * meanwhile, so that none is needed? NULL: one is.
+	 */
+	bool (*is_answered)(void *asker);
+	void *asker; /* borrowed for the call */
 };
-/* Joins the cast of this key or begins one. Returns 0; -E2BIG too many (4096). The ear is the caller's. */
+/*
+ * Joins the cast of this key or begins one. Returns 0; -EALREADY it is answered; -E2BIG too many (4096; of one client its share,
+ * common/shares.h). The ear is the caller's.
+ * Who has joined what then proved to be answered hears -EALREADY instead of a head, and looks again.
+ */
 int cast_join(struct casts *c, struct str key, const struct cast_query *q, struct ear **ret_ear);
 /* Only joins. The ear is the caller's; NULL: there is nothing to join. */
 struct ear *cast_hear(struct casts *c, struct str key);
@@ -84,6 +95,11 @@ bool ear_has_joined(const struct ear *e);
 int ear_head(struct ear *e, int *ret_status, const struct headers **ret_fields, int64_t *ret_content_length);
 /* Bytes: > 0; 0 the end; -EAGAIN; other: break the connection. */
 ssize_t ear_read(struct ear *e, void *bytes, size_t len_max);
+/*
+ * All of an answer, without hearing it: for one that is short. Returns 0 with *ret, borrowed for the ear's life; -EAGAIN w hears of
+ * what comes; -E2BIG it is longer; or why there is none. Only while nothing of it has been heard.
+ */
+int ear_peek(struct ear *e, size_t bytes_max, struct waiter *w, struct str *ret);
 /* Registers w for news. false: there is some already. */
 bool ear_wait(struct ear *e, struct waiter *w);
 void ear_free(struct ear *e);

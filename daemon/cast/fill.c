@@ -53,6 +53,19 @@ static uint64_t slowest_locked(const struct cast *c)
 	return least;
 }
 
+/* What was gathered to be kept is not needed any more, and may have been a lot. */
+static void shrink_locked(struct cast *c)
+{
+	struct buf rest;
+
+	if (c->body.room <= 4 * CAST_WINDOW || c->body.len > CAST_WINDOW)
+		return;
+	buf_init(&rest, c->body.bytes_max);
+	(void)buf_append_str(&rest, buf_str(&c->body)); /* fits: it has the same limit */
+	buf_done(&c->body);
+	c->body = rest;
+}
+
 bool cast_trim_locked(struct cast *c)
 {
 	uint64_t least = slowest_locked(c);
@@ -65,6 +78,7 @@ bool cast_trim_locked(struct cast *c)
 		memmove(c->body.bytes, c->body.bytes + gone, c->body.len - gone);
 		c->body.len -= gone;
 		c->base = least;
+		shrink_locked(c);
 	}
 	if (!c->is_paused || c->body.len >= CAST_WINDOW / 2)
 		return false;

@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/map.h"
+#include "common/shares.h"
 
 #define CASTS_MAX 4096
 /* How long a connection may take to end by itself behind an answer that is whole: then it can be used again. */
@@ -24,7 +25,7 @@ struct casts {
 	struct lock lock;     /* rank CASTS; never together with that of a cast */
 	struct map *by_key;   /* key -> struct cast; guarded by lock */
 	struct list all;      /* casts that are not over; guarded by lock */
-	unsigned count;       /* of casts that are not over; guarded by lock */
+	struct shares places; /* of casts that are not over; guarded by lock */
 	bool is_stopping;     /* guarded by lock */
 	pthread_cond_t quiet; /* all is empty */
 };
@@ -35,6 +36,7 @@ struct cast {
 	struct list node;       /* in casts->all; guarded by casts->lock */
 	bool is_told_to_stop;   /* guarded by casts->lock */
 	struct str key;         /* owned; empty: alone */
+	struct str who;         /* owned: who began it */
 	struct spool *request;  /* shared; NULL: none */
 	uint64_t request_given; /* the fetch thread's */
 	struct cast_filter filter;

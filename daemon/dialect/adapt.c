@@ -25,6 +25,7 @@ static const struct adapter *const adapters[ADAPT_COUNT] = {
 	[ADAPT_SIMILARITY] = &adapter_similarity,
 	[ADAPT_COSINE] = &adapter_cosine,
 	[ADAPT_RERANK] = &adapter_rerank,
+	[ADAPT_RANK] = &adapter_rank,
 	[ADAPT_TGI] = &adapter_tgi,
 	[ADAPT_COMPLETE] = &adapter_complete,
 	[ADAPT_TRANSCRIBE] = &adapter_transcribe,
@@ -64,6 +65,14 @@ void put_as(struct buf *out, struct str from, const char *name, const char *as)
 
 	if (!raw_is_null(raw))
 		put_member(out, as, raw);
+}
+
+void put_either(struct buf *out, struct str body, const char *name)
+{
+	if (!raw_is_null(raw_get(body, name)))
+		put_from(out, body, name);
+	else
+		put_as(out, parameters_of(body), name, name);
 }
 
 double number_of(struct str raw)
@@ -185,6 +194,7 @@ void adapted_free(struct adapted *a)
 	free(a->asked);
 	free(a->labels);
 	free(a->prompt);
+	free(a->texts);
 	buf_done(&a->text);
 	buf_done(&a->rest);
 	free(a);

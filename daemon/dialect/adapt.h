@@ -23,6 +23,7 @@ enum adapt {
 	ADAPT_TGI,        /* text-generation to TGI, which takes all of it but a temperature of 0 */
 	ADAPT_COMPLETE,   /* text-generation to /v1/completions */
 	ADAPT_TRANSCRIBE, /* automatic-speech-recognition to /v1/audio/transcriptions */
+	ADAPT_RANK,       /* text-ranking to /v1/rerank */
 	ADAPT_COUNT,
 };
 

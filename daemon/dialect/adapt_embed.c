@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dialect/adapt_embed - feature-extraction, sentence-similarity and text-ranking, to TEI and to /v1/embeddings.
+ * dialect/adapt_embed - feature-extraction and sentence-similarity, to TEI and to /v1/embeddings.
  *
  * Embeddings are told as a list of vectors, for a single text too.
  */
@@ -16,15 +16,6 @@
 
 #define SENTENCES_MAX 4096
 #define DIMENSIONS_MAX 65536
-
-/* The pipeline has these at the root; some clients put them where the other tasks have theirs. */
-static void put_either(struct buf *out, struct str body, const char *name)
-{
-	if (!raw_is_null(raw_get(body, name)))
-		put_from(out, body, name);
-	else
-		put_as(out, parameters_of(body), name, name);
-}
 
 static int embed_request(const struct adapt_call *c, struct adapted *a, struct buf *out, struct buf *type)
 {
@@ -210,27 +201,3 @@ static int cosine_answer(struct adapted *a, struct str whole, struct buf *out)
 const struct adapter adapter_cosine = { .request = cosine_request,
 					.answer = cosine_answer,
 					.speaks_otherwise = true };
-
-/* --- ranking --- */
-
-static int rerank_request(const struct adapt_call *c, struct adapted *a, struct buf *out, struct buf *type)
-{
-	struct str inputs = c->is_json ? raw_get(c->body, "inputs") : (struct str){ 0 }, texts;
-
-	if (!c->is_json)
-		return -EINVAL;
-	if (!inputs.len || inputs.ptr[0] != '{')
-		inputs = c->body;
-	texts = raw_get(inputs, "texts");
-	if (!raw_is_string(raw_get(inputs, "query")) || !texts.len || texts.ptr[0] != '[')
-		return -EINVAL;
-	buf_append_char(out, '{');
-	put_from(out, inputs, "query");
-	put_member(out, "texts", texts);
-	put_member(out, "truncate", STR("true"));
-	put_either(out, c->body, "raw_scores");
-	put_either(out, c->body, "return_text");
-	return buf_append_char(out, '}');
-}
-
-const struct adapter adapter_rerank = { .request = rerank_request, .speaks_otherwise = true };

@@ -13,6 +13,9 @@ struct adapted {
 	uint64_t top_k; /* 0: all */
 	char *labels;   /* owned; "" none */
 
+	/* of ranking */
+	char *texts; /* owned; the list as written; NULL: they are not told again */
+
 	/* of text generation */
 	char *prompt; /* owned: as written, without quotes, when it is part of the answer; else "" */
 	bool wants_details, has_stops;
@@ -34,7 +37,8 @@ struct adapter {
 	bool speaks_otherwise; /* its errors have another shape than the client's */
 };
 extern const struct adapter adapter_predict, adapter_classify, adapter_embed, adapter_embeddings,
-	adapter_similarity, adapter_cosine, adapter_rerank, adapter_tgi, adapter_complete, adapter_transcribe;
+	adapter_similarity, adapter_cosine, adapter_rerank, adapter_rank, adapter_tgi, adapter_complete,
+	adapter_transcribe;
 
 /* "parameters" of a task's body; "{}" without. */
 struct str parameters_of(struct str body);
@@ -44,6 +48,8 @@ struct str first_element(struct str array, struct str *ret_rest);
 void put_model(struct buf *out, const struct adapt_call *c);
 /* A member of the body under another name, if it is there and not null. */
 void put_as(struct buf *out, struct str from, const char *name, const char *as);
+/* The pipeline has these at the root; some clients put them where the other tasks have theirs. */
+void put_either(struct buf *out, struct str body, const char *name);
 double number_of(struct str raw);
 /* adapt_speech.c: a form whose "model" gets the server's name. As adapter.request. */
 int rename_form(const struct adapt_call *c, struct str boundary, struct buf *out, struct buf *type);

@@ -117,7 +117,7 @@ bool sse_is_done_mark(const struct sse_event *e); /* data: [DONE] */
 
 /* --- stream.c: what a stream has said so far --- */
 
-struct usage {
+struct token_usage {
 	uint64_t tokens_in, tokens_out;
 };
 struct stream_watch {
@@ -126,7 +126,7 @@ struct stream_watch {
 	bool saw_error; /* an error event: whatever the status said, this is no answer */
 	uint64_t events, finished_choices, choices;
 	bool saw_usage;
-	struct usage usage; /* the last that was told */
+	struct token_usage usage; /* the last that was told */
 };
 void stream_watch_event(struct stream_watch *w, const struct sse_event *e);
 /* After a clean end: is it an answer that may be kept? */
@@ -136,7 +136,9 @@ bool whole_is_answer(enum dialect d, struct str whole);
 /* Is it {"error": …}, whatever its type says? */
 bool whole_is_error(struct str whole);
 /* What a whole answer, or the data of one event, says of tokens. false: nothing. */
-bool usage_read(struct str whole, struct usage *ret);
+bool usage_read(struct str whole, struct token_usage *ret);
+/* The same of a part of a whole answer, cut anywhere: its beginning, or its end. */
+bool usage_find(struct str part, struct token_usage *ret);
 
 /* --- one form out of the other --- */
 
@@ -146,6 +148,13 @@ int stream_merge(enum dialect d, struct str events, struct buf *out);
 int whole_split(enum dialect d, struct str whole, bool wants_usage, struct buf *out);
 /* The events without the chunk that tells nothing but usage. */
 int stream_without_usage(struct str events, struct buf *out);
+/*
+ * A server refused the call: which of its members, at the root and in "parameters", does it not know? Appends their names, a
+ * line each. Returns 0; -ENODATA none, or the refusal is about something else; -E2BIG. Both texts are foreign.
+ */
+int unknown_members(struct str body, struct str refusal, struct buf *out);
+/* The body without the members of these names, there. Returns 0; -EINVAL it is no object; -E2BIG. */
+int without_members(struct str body, struct str names, struct buf *out);
 /* Each embedding as an array of numbers, or as base64 of little-endian floats; those that are so already stay as they are. */
 int embeddings_convert(struct str whole, bool to_base64, struct buf *out);
 /* The outermost "model" member gets this name, if there is one. */

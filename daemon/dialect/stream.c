@@ -56,23 +56,77 @@ static void watch_end(struct stream_watch *w, struct str data, const struct sse_
 	}
 }
 
-bool usage_read(struct str whole, struct usage *ret)
+static void take_usage(struct str usage, struct token_usage *ret)
 {
+	ret->tokens_in = raw_u64(raw_get(usage, "prompt_tokens"),
+				 raw_u64(raw_get(usage, "input_tokens"), ret->tokens_in));
+	ret->tokens_out = raw_u64(raw_get(usage, "completion_tokens"),
+				  raw_u64(raw_get(usage, "output_tokens"), ret->tokens_out));
+}
+
+bool usage_read(struct str whole, struct token_usage *ret)
+{
+	static const char *const holders[] = { "response",
+					       "message" }; /* of /v1/responses and /v1/messages */
 	struct str text = raw_trim(whole), usage, holder;
 
 	if (!text.len || text.ptr[0] != '{')
 		return false;
 	usage = raw_get(text, "usage");
-	holder = raw_get(text, "response"); /* of /v1/responses */
-	if (!usage.len && holder.len && holder.ptr[0] == '{')
-		usage = raw_get(holder, "usage");
+	for (size_t i = 0; i < 2 && !usage.len; i++) {
+		holder = raw_get(text, holders[i]);
+		if (holder.len && holder.ptr[0] == '{')
+			usage = raw_get(holder, "usage");
+	}
 	if (!usage.len || usage.ptr[0] != '{')
 		return false;
-	ret->tokens_in = raw_u64(raw_get(usage, "prompt_tokens"),
-				 raw_u64(raw_get(usage, "input_tokens"), ret->tokens_in));
-	ret->tokens_out = raw_u64(raw_get(usage, "completion_tokens"),
-				  raw_u64(raw_get(usage, "output_tokens"), ret->tokens_out));
+	take_usage(usage, ret);
 	return true;
+}
+
+/* The object that begins here, if its end is there too. It may be cut anywhere: it is checked before it is walked. */
+static struct str whole_object(struct str text)
+{
+	unsigned depth = 0;
+	bool is_inside = false;
+
+	for (size_t i = 0; i < text.len; i++) {
+		char ch = text.ptr[i];
+
+		if (is_inside && ch == '\\')
+			i++;
+		else if (ch == '"')
+			is_inside = !is_inside;
+		else if (!is_inside && ch == '{')
+			depth++;
+		else if (!is_inside && ch == '}' && --depth == 0)
+			return (struct str){ text.ptr, i + 1 };
+	}
+	return (struct str){ 0 };
+}
+
+bool usage_find(struct str part, struct token_usage *ret)
+{
+	static const char name[] = "\"usage\"";
+	const char *at = part.ptr, *end = part.ptr + part.len;
+	bool found = false;
+
+	/* within a string its quotes would stand behind backslashes */
+	while (at < end && (at = memmem(at, (size_t)(end - at), name, strlen(name)))) {
+		struct str rest, object;
+
+		at += strlen(name);
+		rest = raw_trim(str_from_range(at, end));
+		if (!rest.len || rest.ptr[0] != ':')
+			continue;
+		rest = raw_trim((struct str){ rest.ptr + 1, rest.len - 1 });
+		object = rest.len && rest.ptr[0] == '{' ? whole_object(rest) : (struct str){ 0 };
+		if (!object.len || !raw_is_json(object))
+			continue;
+		take_usage(object, ret);
+		found = true;
+	}
+	return found;
 }
 
 void stream_watch_event(struct stream_watch *w, const struct sse_event *e)

@@ -18,6 +18,7 @@ static void call_free(void *p)
 	call_facts_done(&c->facts);
 	buf_done(&c->tag);
 	buf_done(&c->repo);
+	buf_done(&c->space_text);
 	nap_free(c->nap);
 	free(c);
 }
@@ -94,6 +95,32 @@ bool identity_of(struct infer *i, const struct request *q, uint8_t ret[SUBJECT_B
 	return true;
 }
 
+/* Evaluations that must not meet what others kept name a namespace (3.4). Returns 0; -EDOM. */
+#define NAMESPACE_MAX 128
+static int read_namespace(struct call *c, const struct request *q, enum infer_scope scope)
+{
+	struct str name = str_trim(request_header(q, STR("X-HF-Cache-Namespace")));
+	struct digest digest;
+	SCOPED_BUF text;
+
+	buf_init(&text, 1024);
+	memcpy(c->own, c->identity, SUBJECT_BYTES);
+	if (scope != INFER_NAMED || !name.len)
+		return 0;
+	for (size_t i = 0; i < name.len; i++)
+		if (name.ptr[i] <= ' ' || name.ptr[i] >= 0x7f)
+			return -EDOM;
+	if (name.len > NAMESPACE_MAX)
+		return -EDOM;
+	buf_appendf(&c->space_text, "ns:%.*s", STR_ARGS(name));
+	c->space = buf_str(&c->space_text);
+	buf_append(&text, c->identity, SUBJECT_BYTES);
+	buf_append_str(&text, c->space);
+	sha256_of(text.bytes, text.len, &digest);
+	memcpy(c->own, digest.bytes, SUBJECT_BYTES);
+	return 0;
+}
+
 /* Proven open to all: neither private nor gated. An old proof proves nothing while a new one could be had. */
 #define PROOF_S ((int64_t)7 * 24 * 3600)
 static bool is_public(struct infer *i, const struct access_facts *access)
@@ -157,6 +184,22 @@ bool call_may_be_given(struct infer *i, const struct call *c, const struct reque
 				fetch_is_down(i->opts.fetch) ? UPSTREAM_GONE : UPSTREAM_ANSWERS, &ignored);
 	refusal_done(&ignored);
 	return verdict == ACCESS_ALLOW;
+}
+
+/* --- for counters --- */
+
+unsigned call_provider(const struct call *c, const char *answered_by)
+{
+	const char *colon = c->model.len ? memrchr(c->model.ptr, ':', c->model.len) : NULL;
+	struct str suffix = colon ? str_from_range(colon + 1, c->model.ptr + c->model.len) : STR("");
+
+	if (answered_by && strcmp(answered_by, "upstream") != 0)
+		return PROVIDER_BACKEND;
+	if (c->path.provider.len)
+		return metric_provider(c->path.provider);
+	if (path_is_provider(suffix))
+		return metric_provider(suffix);
+	return c->path.dialect == DIALECT_TASK || c->path.model.len ? PROVIDER_HF_INFERENCE : PROVIDER_ROUTER;
 }
 
 /* --- the keys --- */
@@ -229,14 +272,17 @@ static void name_now(const struct call *c, struct buf *out)
  * The first is the one under which an answer is kept now. The others were, when less was known of the model: its task,
  * its new name, or that it is public.
  */
-static void make_keys(struct infer *i, struct call *c, struct request *q, bool is_shared)
+static void make_keys(struct call *c, struct request *q, enum infer_scope scope)
 {
-	struct str own = { (const char *)c->identity, SUBJECT_BYTES };
+	struct str own = { (const char *)c->own, SUBJECT_BYTES };
+	bool has_common = c->is_public && (scope == INFER_SHARED || c->space.len);
 	struct call_key k = { .dialect = c->path.dialect, .model = c->model };
 	struct digest raw = *spool_sha256(q->spool), body;
 	char media[64];
 	SCOPED_BUF variant;
 	SCOPED_BUF name;
+
+	c->is_shared = has_common && !c->space.len;
 
 	name_now(c, &name);
 	media_of(c, q, media);
@@ -254,9 +300,8 @@ static void make_keys(struct infer *i, struct call *c, struct request *q, bool i
 			continue;
 		k.model = is_renamed ? buf_str(&name) : c->model;
 		k.route = has_task ? buf_str(&c->tag) : buf_str(&c->path.route);
-		c->is_shared |= is_shared && c->is_public;
-		if (c->is_shared)
-			add_key(c, &k, STR(""), &body);
+		if (has_common)
+			add_key(c, &k, c->space, &body);
 		add_key(c, &k, own, &body);
 	}
 }
@@ -285,10 +330,13 @@ static int work_out(struct infer *i, struct call *c, struct request *q)
 	}
 	control_read(q, &c->facts, &c->control);
 	c->is_anonymous = !identity_of(i, q, c->identity);
+	r = read_namespace(c, q, rules.scope);
+	if (r < 0)
+		return r;
 	read_access(i, c);
 	read_accept(c, q);
 	if (!c->is_opaque && c->facts.repeat != REPEAT_NEVER)
-		make_keys(i, c, q, rules.is_shared);
+		make_keys(c, q, rules.scope);
 	return 0;
 }
 
@@ -301,6 +349,7 @@ struct call *call_of(struct infer *i, struct request *q)
 	c = xcalloc(1, sizeof(*c));
 	buf_init(&c->tag, 128);
 	buf_init(&c->repo, 1024);
+	buf_init(&c->space_text, 256);
 	q->memo = c;
 	q->free_memo = call_free;
 	c->error = work_out(i, c, q);

@@ -39,7 +39,8 @@ static int open_record(struct infer *i, const struct digest *digest, struct kept
 		n = blob_read(k->blob, 0, line, len) == 0 ? record_read((struct str){ line, len }, &k->record)
 							  : -1;
 	}
-	if (r == -EBADMSG || r == -ENODATA || (r == 0 && n < 0))
+	/* -ENODATA: it made room for others */
+	if (r == -EBADMSG || (r == 0 && n < 0))
 		i->opts.on_corrupt(i->opts.ctx, digest);
 	if (n <= 0) {
 		kept_unref(k);
@@ -147,17 +148,35 @@ void expose_fields(struct reply *r)
 		    "Content-Length"));
 }
 
-void set_cache_status(struct reply *r, const char *words, const struct call *c)
+/* What the caches behind us have said of an answer that came now. We are the nearest to the client, and stand last (RFC 9211 2). */
+#define HEARD_MAX 2048
+static void put_heard(const struct headers *heard, struct buf *out)
+{
+	for (size_t i = 0; heard && i < heard->count; i++)
+		if (str_eq_nocase(str_from(heard->fields[i].name), STR("Cache-Status"))) {
+			buf_append_str(out, str_from(heard->fields[i].value));
+			buf_append_str(out, STR(", "));
+		}
+	if (buf_error(out))
+		buf_reset(out); /* nobody reads a list as long as that */
+}
+
+void set_cache_status(struct reply *r, const char *words, const struct call *c, const struct headers *heard)
 {
 	char key[17] = "";
+	SCOPED_BUF list;
 
 	if (c && c->key_count)
 		format_hex(c->keys[0].bytes, 8, key);
 	headers_remove(&r->headers, STR("Cache-Status"));
+	buf_init(&list, HEARD_MAX);
+	put_heard(heard, &list);
 	if (key[0])
-		(void)headers_addf(&r->headers, "Cache-Status", "hfcache; %s; key=\"%s\"", words, key);
+		(void)headers_addf(&r->headers, "Cache-Status", "%.*shfcache; %s; key=\"%s\"",
+				   STR_ARGS(buf_str(&list)), words, key);
 	else
-		(void)headers_addf(&r->headers, "Cache-Status", "hfcache; %s", words);
+		(void)headers_addf(&r->headers, "Cache-Status", "%.*shfcache; %s", STR_ARGS(buf_str(&list)),
+				   words);
 	r->cache_status = NULL;
 }
 
@@ -202,7 +221,7 @@ static void set_fields(struct infer *i, struct request *q, const struct call *c,
 	r->age_s = age > 0 ? age : 0;
 	if (record->repeat == REPEAT_SEEDED && !is_stale)
 		(void)snprintf(words, sizeof(words), "hit; ttl=%lld", (long long)(SAMPLE_TTL_S - age));
-	set_cache_status(r, is_stale ? "hit; detail=replay" : words, c);
+	set_cache_status(r, is_stale ? "hit; detail=replay" : words, c, NULL);
 	q->result = is_stale ? RESULT_STALE_HIT : RESULT_HIT;
 }
 

@@ -29,6 +29,8 @@ struct infer_opts {
 	struct index *index;
 	struct metrics *metrics;
 	const struct clock *clock;
+	/* The store is full: something that was used long ago shall go. done hears of it, on any thread. NULL: nothing goes. */
+	void (*need_room)(void *ctx, uint64_t bytes, void (*done)(void *, int), void *done_ctx);
 	/* A stored blob turned out bad. */
 	void (*on_corrupt)(void *ctx, const struct digest *sha256);
 	void *ctx;
@@ -38,7 +40,9 @@ void infer_free(struct infer *i);
 
 struct infer_rules {
 	enum infer_mode mode;
-	bool is_shared;          /* answers of public models are everybody's */
+	const char *const *
+		modes; /* "PATTERN=MODE", NULL ends: others for some models or routes; borrowed for the call */
+	enum infer_scope scope;
 	bool finish_alone;       /* a call that nobody waits for any more is finished and kept */
 	uint64_t answer_max;     /* bytes of one answer that may be kept */
 	uint64_t request_max;    /* bytes of a request's body; 0: any */

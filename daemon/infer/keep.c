@@ -13,6 +13,8 @@
 
 /* Of one event; a longer one is no answer to keep. */
 #define EVENT_MAX ((size_t)8 << 20)
+/* What a blob takes besides its bytes. */
+#define ROOM_SPARE ((uint64_t)64 << 10)
 
 struct keeping *keeping_new(struct infer *i, const struct call *c, const char *served_by)
 {
@@ -31,6 +33,7 @@ struct keeping *keeping_new(struct infer *i, const struct call *c, const char *s
 	k->model = str_dup(c->model);
 	k->task = str_dup(c->task);
 	k->served_by = xstrdup(served_by);
+	k->provider = call_provider(c, served_by);
 	buf_init(&k->rest, EVENT_MAX);
 	return k;
 }
@@ -45,6 +48,7 @@ void keeping_free(void *p)
 	free(k->model);
 	free(k->task);
 	free(k->served_by);
+	free(k->glance);
 	free(k);
 }
 
@@ -55,13 +59,41 @@ static bool is_type(const struct headers *fields, struct str prefix)
 	return type.len >= prefix.len && str_eq_nocase((struct str){ type.ptr, prefix.len }, prefix);
 }
 
+static bool is_json(const struct headers *fields)
+{
+	return is_type(fields, STR("application/json")) || is_type(fields, STR("application/problem+json"));
+}
+
 static int on_head(void *ctx, int *status, struct headers *fields)
 {
 	struct keeping *k = ctx;
 
 	k->status = *status;
 	k->is_stream = is_type(fields, STR("text/event-stream"));
+	if (k->status == 200 && is_json(fields) && !k->glance)
+		k->glance = xcalloc(1, sizeof(*k->glance));
 	return 0;
+}
+
+/* An answer that is not kept tells its tokens too: near its beginning or near its end. */
+static void look_at(struct glance *g, struct str piece)
+{
+	size_t n = sizeof(g->head) - g->head_len, more;
+
+	n = piece.len < n ? piece.len : n;
+	memcpy(g->head + g->head_len, piece.ptr, n);
+	g->head_len += n;
+	piece = (struct str){ piece.ptr + n, piece.len - n };
+	if (piece.len > sizeof(g->tail))
+		piece = (struct str){ piece.ptr + piece.len - sizeof(g->tail), sizeof(g->tail) };
+	more = sizeof(g->tail) - g->tail_len;
+	if (piece.len > more) {
+		n = piece.len - more;
+		memmove(g->tail, g->tail + n, g->tail_len - n);
+		g->tail_len -= n;
+	}
+	memcpy(g->tail + g->tail_len, piece.ptr, piece.len);
+	g->tail_len += piece.len;
 }
 
 /* Events that are complete by now. */
@@ -94,6 +126,8 @@ static int on_piece(void *ctx, struct str piece, struct buf *out)
 
 	if (buf_append_str(out, piece) < 0)
 		return -E2BIG;
+	if (k->glance)
+		look_at(k->glance, piece);
 	if (!k->is_stream || k->status != 200 || buf_error(&k->rest))
 		return 0;
 	watch(k, piece);
@@ -111,14 +145,26 @@ static int on_end(void *ctx, struct buf *out)
 	return 0;
 }
 
-const struct cast_filter keeping_filter = {
-	.head = on_head, .piece = on_piece, .keeps_pieces = true, .end = on_end
-};
-
-static bool is_json(const struct headers *fields)
+/* Of every answer that came from who made it, kept or not, as far as it came. */
+static void on_over(void *ctx, int error)
 {
-	return is_type(fields, STR("application/json")) || is_type(fields, STR("application/problem+json"));
+	struct keeping *k = ctx;
+	struct metrics *m = k->infer->opts.metrics;
+	struct token_usage u = k->watch.usage;
+
+	if (k->glance) {
+		(void)usage_find((struct str){ k->glance->head, k->glance->head_len }, &u);
+		(void)usage_find((struct str){ k->glance->tail, k->glance->tail_len }, &u);
+	}
+	if (u.tokens_in)
+		metrics_add(m, METRIC_INFER_TOKENS, k->provider, 0, 0, u.tokens_in);
+	if (u.tokens_out)
+		metrics_add(m, METRIC_INFER_TOKENS, k->provider, 1, 0, u.tokens_out);
 }
+
+const struct cast_filter keeping_filter = {
+	.head = on_head, .piece = on_piece, .keeps_pieces = true, .end = on_end, .over = on_over
+};
 
 /* Non-stream answers may say that they are not to be kept; streams always say no-cache, and do not mean it. */
 static bool forbids_keeping(const struct headers *fields)
@@ -216,12 +262,60 @@ static void learn_other_type(struct keeping *k, const struct record *record, con
 	learn_doc(k, &other, doc);
 }
 
+/* --- room --- */
+
+struct room {
+	struct lock lock;
+	pthread_cond_t told;
+	bool is_told;
+	int error;
+};
+
+static void on_room(void *ctx, int error)
+{
+	struct room *r = ctx;
+
+	lock_take(&r->lock);
+	r->is_told = true;
+	r->error = error;
+	(void)pthread_cond_signal(&r->told);
+	lock_drop(&r->lock);
+}
+
+/* Waits until something else has gone: a work thread may, and the clients wait only for their last bytes. */
+static int make_room(const struct infer *i, uint64_t bytes)
+{
+	struct room r = { 0 };
+
+	if (!i->opts.need_room)
+		return -ENOSPC;
+	lock_init(&r.lock, LOCK_WAITER);
+	(void)pthread_cond_init(&r.told, NULL);
+	i->opts.need_room(i->opts.ctx, bytes, on_room, &r);
+	lock_take(&r.lock);
+	while (!r.is_told)
+		(void)pthread_cond_wait(&r.told, &r.lock.mutex);
+	lock_drop(&r.lock);
+	(void)pthread_cond_destroy(&r.told);
+	lock_done(&r.lock);
+	return r.error;
+}
+
+int answer_put(const struct infer *i, struct bytes *bytes, struct blob_meta *ret)
+{
+	int r = store_put_bytes(i->opts.store, bytes, ret);
+
+	if (r == -ENOSPC && make_room(i, bytes_str(bytes).len + ROOM_SPARE) == 0)
+		r = store_put_bytes(i->opts.store, bytes, ret);
+	return r;
+}
+
 static void learn(struct keeping *k, const struct record *record, struct bytes *bytes, struct str body)
 {
 	struct blob_meta meta;
 	struct doc doc = { .fetched_at = record->made_at, .content_type = record->type };
 	struct str own = { (const char *)k->partition, SUBJECT_BYTES };
-	int r = store_put_bytes(k->infer->opts.store, bytes, &meta);
+	int r = answer_put(k->infer, bytes, &meta);
 
 	if (r < 0) {
 		log_warning("infer", "an answer could not be kept", LOG_STR("model", str_from(k->model)),
@@ -233,19 +327,6 @@ static void learn(struct keeping *k, const struct record *record, struct bytes *
 	learn_doc(k, &k->key, &doc);
 	learn_other_type(k, record, &doc);
 	known_put(k->infer, k->is_shared ? STR("") : own, str_from(k->model), task_of(k, body), &doc);
-}
-
-static void count_tokens(struct keeping *k, const struct cast_answer *a)
-{
-	struct usage u = k->watch.usage;
-	unsigned who = strcmp(k->served_by, "upstream") != 0;
-
-	if (!k->is_stream && is_json(a->fields))
-		k->watch.saw_usage = usage_read(a->body, &u);
-	if (u.tokens_in)
-		metrics_add(k->infer->opts.metrics, METRIC_INFER_TOKENS, who, 0, 0, u.tokens_in);
-	if (u.tokens_out)
-		metrics_add(k->infer->opts.metrics, METRIC_INFER_TOKENS, who, 1, 0, u.tokens_out);
 }
 
 void keeping_ended(void *ctx, const struct cast_answer *a)
@@ -265,7 +346,6 @@ void keeping_ended(void *ctx, const struct cast_answer *a)
 	buf_init(&text, RECORD_LINE_MAX + a->body.len);
 	if (!is_worth_keeping(k, a))
 		return;
-	count_tokens(k, a);
 	record.has_usage = k->watch.saw_usage;
 	record.type = field_of(a->fields, STR("Content-Type"));
 	record.sha = field_of(a->fields, STR("X-Sha"));

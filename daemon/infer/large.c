@@ -22,7 +22,8 @@ bool infer_refuses_length(struct infer *i, const struct request *q)
 static int start(struct infer *i, struct request *q, struct str target)
 {
 	struct headers fields;
-	struct relay_query query = { .method = q->method,
+	struct relay_query query = { .who = str_from(q->client),
+				     .method = q->method,
 				     .origin = FETCH_INFERENCE,
 				     .target = target,
 				     .headers = &fields,
@@ -38,7 +39,7 @@ static int start(struct infer *i, struct request *q, struct str target)
 	r = relay_start(i->opts.relays, &query, &q->relay);
 	headers_done(&fields);
 	q->used_upstream = true;
-	return r;
+	return r == -EUSERS ? -E2BIG : r;
 }
 
 static int pass_on(struct infer *i, struct request *q, const struct infer_path *p, struct reply *r)
@@ -47,9 +48,9 @@ static int pass_on(struct infer *i, struct request *q, const struct infer_path *
 	int64_t length;
 	int status, error = 0;
 
-	if (!q->relay &&
-	    (infer_rules_of(i).mode == INFER_OFFLINE || !fetch_has_origin(i->opts.fetch, FETCH_INFERENCE) ||
-	     fetch_origin_is_down(i->opts.fetch, FETCH_INFERENCE)))
+	if (!q->relay && (infer_mode_of(i, p->model, STR(""), buf_str(&p->target)) == INFER_OFFLINE ||
+			  !fetch_has_origin(i->opts.fetch, FETCH_INFERENCE) ||
+			  fetch_origin_is_down(i->opts.fetch, FETCH_INFERENCE)))
 		return -ENODATA;
 	if (!q->relay)
 		error = start(i, q, buf_str(&p->target));
@@ -63,7 +64,7 @@ static int pass_on(struct infer *i, struct request *q, const struct infer_path *
 	reply_relay(r, q, status, fields, length);
 	(void)headers_set(&r->headers, STR("X-Inference-Backend"), STR("upstream"));
 	(void)headers_set(&r->headers, STR("X-Cache"), STR("BYPASS"));
-	set_cache_status(r, "fwd=bypass; detail=too-large", NULL);
+	set_cache_status(r, "fwd=bypass; detail=too-large", NULL, fields);
 	q->result = RESULT_BYPASS;
 	return 0;
 }

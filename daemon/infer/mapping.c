@@ -120,7 +120,7 @@ bool infer_mapping(struct infer *i, struct request *q, struct str model, struct 
 	(void)headers_set(&r->headers, STR("Cache-Control"), STR("private, no-store"));
 	(void)headers_set(&r->headers, STR("X-HF-Warning"),
 			  STR("hfcached; the Hub does not tell of this model, and it is served here"));
-	set_cache_status(r, "hit; detail=local", NULL);
+	set_cache_status(r, "hit; detail=local", NULL, NULL);
 	q->result = RESULT_HIT;
 	return true;
 }

@@ -43,7 +43,7 @@ static void page_ended(void *ctx, const struct cast_answer *a)
 	if (a->status != 200 || !whole_is_answer(DIALECT_OTHER, a->body))
 		return;
 	bytes = bytes_new_copy(a->body);
-	if (store_put_bytes(k->infer->opts.store, bytes, &meta) < 0)
+	if (answer_put(k->infer, bytes, &meta) < 0)
 		return;
 	doc.body = meta.sha256;
 	doc.body_size = meta.size;
@@ -88,7 +88,8 @@ static int join(struct infer *i, struct request *q, struct page *p)
 	struct headers fields;
 	bool is_kept = p->kind != PAGE_PASS;
 	struct keeping_page *k = xcalloc(1, sizeof(*k));
-	struct cast_query query = { .origin = p->origin,
+	struct cast_query query = { .who = str_from(q->client),
+				    .origin = p->origin,
 				    .method = is_kept ? "GET" : q->method,
 				    .target = buf_str(&p->target),
 				    .fields = &fields,
@@ -160,7 +161,7 @@ static int ask(struct infer *i, struct request *q, struct page *p, struct reply 
 	if (p->kind == PAGE_PASS || status != 200 || q->is_head) {
 		reply_ear(r, q, status, fields, length);
 		(void)headers_set(&r->headers, STR("X-Inference-Backend"), STR("upstream"));
-		set_cache_status(r, "fwd=bypass", NULL);
+		set_cache_status(r, "fwd=bypass", NULL, fields);
 		q->result = RESULT_BYPASS;
 		return 1;
 	}
@@ -243,7 +244,7 @@ static void give(struct infer *i, struct request *q, struct page *p, int64_t age
 			 q->used_upstream && !is_stale ? "fwd=miss; stored"
 			 : is_stale                    ? "hit; fwd=stale"
 						       : "hit",
-			 NULL);
+			 NULL, NULL);
 }
 
 /* What can be said of a model that is served here. Returns false: nothing. */
@@ -273,7 +274,7 @@ static bool make_up(struct infer *i, struct request *q, struct page *p, struct r
 					 "\"framework\":\"unknown\"}"));
 	reply_text(r, 200, "application/json", buf_str(&out));
 	(void)headers_set(&r->headers, STR("Cache-Control"), STR("no-store"));
-	set_cache_status(r, "hit; detail=local", NULL);
+	set_cache_status(r, "hit; detail=local", NULL, NULL);
 	q->result = RESULT_HIT;
 	return true;
 }

@@ -26,26 +26,11 @@ static bool is(struct str s, const char *word)
 	return str_eq(s, str_from(word));
 }
 
-/* First segments of the router that are a provider. Names that are also owners on the Hub have no POST there but git's. */
+/* First segments of the router that are a provider; counters know the same ones. Names that are also owners on the Hub have no POST
+ * there but git's. */
 static bool is_provider(struct str s)
 {
-	static const char *const names[] = { "baseten",      "black-forest-labs",
-					     "cerebras",     "clarifai",
-					     "cohere",       "deepinfra",
-					     "fal-ai",       "featherless-ai",
-					     "fireworks-ai", "groq",
-					     "hyperbolic",   "nebius",
-					     "novita",       "nscale",
-					     "openai",       "ovhcloud",
-					     "publicai",     "replicate",
-					     "sambanova",    "scaleway",
-					     "together",     "wavespeed",
-					     "zai-org" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (is(s, names[i]))
-			return true;
-	return false;
+	return metric_provider(s) > PROVIDER_OTHER;
 }
 
 bool path_is_provider(struct str segment)

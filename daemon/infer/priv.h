@@ -13,8 +13,10 @@
  *   page_path.c, page.c  what is read with GET: lists of models, how one is, which tasks there are
  *   mapping.c  who serves a model, when the Hub cannot be asked
  *   large.c    bodies that are too long to be looked into
- *   targets.c  whom to ask, in which order
+ *   targets.c  whom to ask, in which order; target_ask.c: how
+ *   labels.c   how a model's classes are called
  *   chain.c    what a backend says, translated
+ *   ask.c      the call is made
  *   serve.c    the handler
  *   give.c     a stored answer in the form that this client wants
  *   keep.c     an answer that has come: is it one, and if so it is kept
@@ -39,6 +41,8 @@
 /* What is sampled, or repeated only by the promise of a seed, is old after that (3.5). */
 #define SAMPLE_TTL_S ((int64_t)30 * 24 * 3600)
 
+#define INFER_MODES_MAX 256
+
 struct shelf {
 	struct lock lock;
 	struct map *by_key; /* guarded by lock */
@@ -50,8 +54,15 @@ struct infer {
 	struct shelf shelf;
 	struct infer_opts opts;
 	struct lock lock;
-	struct infer_rules rules; /* guarded by lock */
+	struct infer_rules rules; /* guarded by lock; without its list */
+	struct {
+		char *pattern; /* owned */
+		enum infer_mode mode;
+	} modes[INFER_MODES_MAX]; /* guarded by lock */
+	unsigned mode_count;      /* guarded by lock */
 };
+/* The mode for one call: that of the first pattern that fits its model, as it was named or as it is called now, or its path. */
+enum infer_mode infer_mode_of(struct infer *i, struct str model, struct str repo, struct str target);
 struct infer_rules infer_rules_of(struct infer *i);
 
 /* --- path.c --- */
@@ -133,7 +144,7 @@ ssize_t record_read(struct str text, struct record *ret);
 /* --- call.c --- */
 #define CALL_KEYS_MAX 8
 struct call {
-	int error; /* -ENOENT no path; -EINVAL the body could not be read */
+	int error; /* -ENOENT no path; -EINVAL the body could not be read; -EDOM no name of a namespace */
 	struct infer_path path;
 	struct str body;     /* borrowed from the request's spool */
 	struct str boundary; /* of a form; borrowed from its fields */
@@ -143,7 +154,11 @@ struct call {
 	struct str task;  /* as the path says, or what is known of the model */
 	struct buf tag;
 	struct buf repo; /* "models/…", what the Hub calls it now; empty: no model is named */
-	uint8_t identity[SUBJECT_BYTES]; /* whose own answers */
+	uint8_t identity[SUBJECT_BYTES]; /* who asks */
+	uint8_t own
+		[SUBJECT_BYTES]; /* whose own answers: those of identity, in the namespace that was named */
+	struct str space;        /* "ns:NAME"; "" none was named, or none may be */
+	struct buf space_text;
 	bool is_anonymous;
 	bool is_public, is_protected; /* its model, as the Hub said last; neither: not known */
 	bool is_opaque;               /* the body was not looked into: nothing may be kept */
@@ -157,6 +172,8 @@ struct call {
 	struct nap *nap;
 	uint64_t waits_until_ms; /* monotonic; 0: it has not begun to wait */
 	bool was_promoted;
+	bool had_old;  /* when it was made there was an answer, but none that was good enough */
+	bool was_late; /* its answer was kept between the look-up and the call; that is believed once */
 };
 /* The request's; its error is set when it cannot be read. */
 struct call *call_of(struct infer *i, struct request *q);
@@ -164,6 +181,8 @@ struct call *call_of(struct infer *i, struct request *q);
 bool identity_of(struct infer *i, const struct request *q, uint8_t ret[SUBJECT_BYTES]);
 /* May a kept answer be given without asking upstream? Rights of protected models end (inference-protocol 3.4). */
 bool call_may_be_given(struct infer *i, const struct call *c, const struct request *q);
+/* Whom a call is for, or who answered it ("upstream", or a backend's name; NULL: nobody yet), as counters call them. */
+unsigned call_provider(const struct call *c, const char *answered_by);
 /* The key of the same call with this one acceptable type. */
 void key_for_type(const struct digest *base, struct str type, struct digest *ret);
 
@@ -202,6 +221,11 @@ struct kept *shelf_find(struct shelf *s, const struct digest *blob, char form);
 void shelf_put(struct shelf *s, struct kept *kept, char form);
 
 /* --- keep.c --- */
+/* The two ends of an answer that is not a stream. */
+struct glance {
+	char head[2048], tail[2048];
+	size_t head_len, tail_len;
+};
 /* What a cast needs to judge and keep its answer. All copied. */
 struct keeping {
 	struct infer *infer;
@@ -216,14 +240,18 @@ struct keeping {
 	int status;
 	char *model, *task; /* owned */
 	char *served_by;    /* owned */
-	struct buf rest;    /* of an event that is not complete yet; the fetch thread's */
+	unsigned provider;
+	struct glance *glance; /* owned; NULL: it is no JSON; the fetch thread's */
+	struct buf rest;       /* of an event that is not complete yet; the fetch thread's */
 };
 struct keeping *keeping_new(struct infer *i, const struct call *c, const char *served_by);
 void keeping_free(void *k);
 extern const struct cast_filter keeping_filter;
 void keeping_ended(void *ctx, const struct cast_answer *a);
+/* Stores bytes; a full store makes room for them as it does for a file. Waits: for work threads. Returns as store_put_bytes(). */
+int answer_put(const struct infer *i, struct bytes *bytes, struct blob_meta *ret);
 
-/* --- targets.c: whom to ask, in which order (inference-protocol 4.2, 4.4) --- */
+/* --- targets.c, target_ask.c: whom to ask, in which order (inference-protocol 4.2, 4.4) --- */
 /* What one run of the handler asks for; all borrowed. */
 struct targets_call {
 	struct request *q;
@@ -234,12 +262,30 @@ struct targets_call {
 	struct str model; /* as the client named it, with its suffix; "" */
 	struct str task;  /* as the path says, or what is known of the model; "" */
 	struct str body;
+	const struct call *call;
 };
 /*
  * Is there anybody who may be asked for it? For infer_facts: backends are asked in mode offline and without the Hub too, upstream
  * is not.
  */
 bool targets_any(struct infer *i, const struct targets_call *c);
+#define UPSTREAM FETCH_BACKENDS_MAX /* its number among the candidates */
+/* What a request remembers of those that it has asked. */
+struct trail {
+	bool has_failed[UPSTREAM + 1], was_repeated[UPSTREAM + 1];
+	unsigned current;
+	const char *name; /* of the current one */
+	int error;        /* why the last one failed */
+	uint64_t queue_until_ms, pause_until_ms;
+	bool has_dropped; /* parameters that one said it does not know */
+	unsigned drops_for;
+	struct buf dropped; /* their names, a line each */
+};
+struct trail *trail_of(struct request *q);
+/* The key of a cast of this target; *out is initialised here. */
+void target_key(struct str key, const char *name, struct buf *out);
+/* Without the router's policies: ":fastest", ":groq". */
+struct str name_of_model(struct str model);
 struct target {
 	const char *name;   /* "upstream", or the backend's; constant for the daemon's life */
 	unsigned candidate; /* targets.c's own */
@@ -261,7 +307,7 @@ int target_ask(struct infer *i, const struct targets_call *c, struct target *tak
 	       struct cast_query *query);
 /*
  * The ear has its head (error 0), or has none (error).
- * Returns 0: this is the answer; 1: q->ear is gone, call targets_next(); -EAGAIN parked (q->ear is gone too); else the error.
+ * Returns 0: this is the answer; 1: q->ear is gone, call targets_next(); -EAGAIN parked, with or without it; else the error.
  */
 int targets_settle(struct infer *i, const struct targets_call *c, int error, int status,
 		   const struct headers *fields);
@@ -273,6 +319,34 @@ bool targets_serve(struct infer *i, struct str model, struct buf *task);
 void targets_each_model(struct infer *i,
 			bool (*each)(void *ctx, struct str model, struct str task, struct str owner),
 			void *ctx);
+
+/* --- ask.c, serve.c --- */
+/* One run of the handler. */
+struct run {
+	struct infer *infer;
+	struct request *q;
+	struct infer_rules rules;
+	struct call *call;
+	struct targets_call targets;
+	struct infer_facts known;
+	struct kept *kept; /* the record, or NULL */
+};
+/* Looks up again: is there an answer that would be given now? */
+bool run_would_give(struct run *x);
+struct answer_head {
+	int status;
+	const struct headers *fields;
+	int64_t length;
+};
+/*
+ * Makes the call. Returns 0 with the head of the answer, borrowed from q->ear; -EAGAIN parked; -EALREADY the answer has been kept
+ * meanwhile: it is to be looked up; else why there is none.
+ */
+int run_ask(struct run *x, struct answer_head *ret);
+
+/* --- labels.c --- */
+/* Appends the model's "id2label" as JSON. Returns 0; -ENODATA not known, or not for this client. */
+int model_labels(struct infer *i, const struct call *c, const struct request *q, struct buf *out);
 
 /* --- chain.c --- */
 /* Puts the translation between the server and the filter that the query has. commit: "" not known. */
@@ -289,8 +363,8 @@ int record_give(struct infer *i, struct request *q, const struct call *c, struct
 		struct reply *r);
 /* What pages may read of an answer. */
 void expose_fields(struct reply *r);
-/* "hfcache; {words}; key=…" */
-void set_cache_status(struct reply *r, const char *words, const struct call *c);
+/* "hfcache; {words}; key=…", behind what the fields of an answer that came now say; heard: those, or NULL. */
+void set_cache_status(struct reply *r, const char *words, const struct call *c, const struct headers *heard);
 
 /* --- page_path.c --- */
 #define PAGE_BYTES_MAX ((size_t)16 << 20)

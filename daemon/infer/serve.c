@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * infer/serve - one inference call: read, look up, ask, answer.
+ * infer/serve - one inference call: read, look up, give or ask (ask.c), answer.
  *
  * Like every handler it runs again from its top after each wait; what it then knows is in the index, what it waits for in the
  * request's ear or its nap, and what it has worked out in the request's memo (call.c).
@@ -9,23 +9,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include "common/alloc.h"
-
-/* How long a client that says so waits for a model that is loading, whatever the rules say for others. */
-#define WAIT_ASKED_MS ((uint64_t)300 * 1000)
-#define NAP_MIN_MS ((uint64_t)200)
-#define NAP_MAX_MS ((uint64_t)20 * 1000)
-
-/* One run of the handler. */
-struct run {
-	struct infer *infer;
-	struct request *q;
-	struct infer_rules rules;
-	struct call *call;
-	struct targets_call targets;
-	struct infer_facts known;
-	struct kept *kept; /* the record, or NULL */
-};
 
 /* The commit that answered, against where the model's main branch stands now. */
 static bool is_outdated(const struct run *x)
@@ -45,6 +28,7 @@ static void look_up(struct run *x)
 	const struct call *c = x->call;
 	int r = -ENODATA;
 
+	kept_unref(TAKE_PTR(x->kept));
 	*k = (struct infer_facts){ .mode = x->rules.mode,
 				   .repeat = c->key_count ? c->facts.repeat : REPEAT_NEVER,
 				   .control = &c->control,
@@ -65,10 +49,24 @@ static void look_up(struct run *x)
 	k->age_s = clock_wall_s(x->infer->opts.clock) - x->kept->record.made_at;
 }
 
+static bool is_to_be_given(const struct run *x)
+{
+	enum infer_verdict verdict = infer_decide(&x->known);
+
+	return verdict == INFER_GIVE || verdict == INFER_GIVE_STALE;
+}
+
+bool run_would_give(struct run *x)
+{
+	look_up(x);
+	return is_to_be_given(x);
+}
+
 static void run_begin(struct run *x)
 {
 	struct call *c = x->call;
 
+	x->rules.mode = infer_mode_of(x->infer, c->model, buf_str(&c->repo), buf_str(&c->path.target));
 	x->targets = (struct targets_call){ .q = x->q,
 					    .path = &c->path,
 					    .facts = &c->facts,
@@ -76,182 +74,10 @@ static void run_begin(struct run *x)
 					    .rules = &x->rules,
 					    .model = c->model,
 					    .task = c->task,
-					    .body = c->body };
+					    .body = c->body,
+					    .call = c };
 	if (!x->q->log_repo && c->model.len)
 		x->q->log_repo = str_dup(c->model);
-}
-
-/* --- asking --- */
-
-/*
- * Who hears the same answer must want it in the same form. A retry of a call that is still under way is no new call, even if its
- * answer could be another each time.
- */
-static void cast_key(const struct run *x, struct buf *out)
-{
-	struct str once = request_header(x->q, STR("Idempotency-Key"));
-	const struct call *c = x->call;
-
-	buf_init(out, 2048);
-	if (!c->key_count || c->control.no_store || c->control.no_lookup)
-		return;
-	if (!infer_may_share(&x->known) && (!once.len || once.len > 256))
-		return;
-	buf_append(out, c->keys[0].bytes, SHA256_BYTES);
-	buf_appendf(out, "%d%d%d", c->facts.wants_stream, c->facts.wants_usage, c->facts.wants_base64);
-	if (!infer_may_share(&x->known)) {
-		buf_append(out, c->identity, SUBJECT_BYTES);
-		buf_append_str(out, once);
-	}
-}
-
-static void drop_ear(struct request *q)
-{
-	ear_free(TAKE_PTR(q->ear));
-	if (q->trail && q->free_trail)
-		q->free_trail(TAKE_PTR(q->trail));
-}
-
-/* Finds somebody who answers. Returns 0 with q->ear; -EAGAIN parked; else why there is nobody. */
-static int find_ear(struct run *x, struct str key)
-{
-	struct request *q = x->q;
-	bool may_keep = infer_may_keep(&x->known);
-	struct target target;
-	int r;
-
-	do {
-		struct cast_query query = { .answer_max = may_keep ? x->rules.answer_max : 0,
-					    .finish_alone = may_keep && x->rules.finish_alone,
-					    .filter = keeping_filter,
-					    .ended = may_keep ? keeping_ended : NULL,
-					    .free_ctx = keeping_free };
-
-		r = targets_next(x->infer, &x->targets, key, &target);
-		if (r != 0)
-			break;
-		query.ctx = keeping_new(x->infer, x->call, target.name);
-		r = target_ask(x->infer, &x->targets, &target, key, &query);
-	} while (r == 1);
-	if (r < 0)
-		return r;
-	q->used_upstream = true;
-	q->collapsed = ear_has_joined(q->ear);
-	return 0;
-}
-
-/* --- a model that is loading --- */
-
-static uint64_t now_ms(const struct run *x)
-{
-	return clock_mono_ms(x->infer->opts.clock);
-}
-
-/* In seconds, maybe with a fraction; as the answer says in a field. What stands in its body is not waited for. */
-static uint64_t told_wait_ms(const struct headers *fields)
-{
-	uint64_t seconds, ms;
-
-	if (parse_u64(headers_get(fields, STR("Retry-After-Ms")), &ms) == 0)
-		return ms;
-	if (parse_u64(headers_get(fields, STR("Retry-After")), &seconds) == 0 && seconds < 86400)
-		return seconds * 1000;
-	return 1000;
-}
-
-/*
- * The model is loading, and this client waits for it, or the rules let everybody wait: the call is made again later. Returns
- * -EAGAIN parked; 0: the answer stands.
- */
-static int hold(struct run *x, int status, const struct headers *fields)
-{
-	struct call *c = x->call;
-	uint64_t budget = c->control.waits_for_model && x->rules.wait_budget_ms < WAIT_ASKED_MS
-				  ? WAIT_ASKED_MS
-				  : x->rules.wait_budget_ms;
-	uint64_t now = now_ms(x), nap = told_wait_ms(fields);
-
-	if (status != 503 || !budget)
-		return 0;
-	if (!c->waits_until_ms)
-		c->waits_until_ms = now + budget;
-	nap = nap < NAP_MIN_MS ? NAP_MIN_MS : nap > NAP_MAX_MS ? NAP_MAX_MS : nap;
-	if (now >= c->waits_until_ms)
-		return 0;
-	if (nap > c->waits_until_ms - now)
-		nap = c->waits_until_ms - now;
-	drop_ear(x->q);
-	c->nap = nap_begin(x->infer->opts.fetch, nap);
-	if (nap_wait(c->nap, &x->q->waiter))
-		return -EAGAIN;
-	return 1;
-}
-
-/* false: it still waits, parked. */
-static bool is_awake(struct run *x)
-{
-	struct call *c = x->call;
-
-	if (!c->nap)
-		return true;
-	if (nap_wait(c->nap, &x->q->waiter))
-		return false;
-	nap_free(TAKE_PTR(c->nap));
-	return true;
-}
-
-/*
- * What others began has failed: one of those who only listened asks again, once; the rest hear that one. A refusal is the same for
- * all.
- */
-static bool is_promoted(struct run *x, int error, int status)
-{
-	bool has_failed = error == -ECONNRESET || error == -EPROTO || error == -EHOSTUNREACH ||
-			  error == -ECANCELED || status >= 500;
-
-	if (!has_failed || !x->q->collapsed || x->call->was_promoted)
-		return false;
-	x->call->was_promoted = true;
-	return true;
-}
-
-struct head {
-	int status;
-	const struct headers *fields;
-	int64_t length;
-};
-
-/* Returns 0 with the head of the answer; -EAGAIN parked; else why there is none. */
-static int ask(struct run *x, struct head *ret)
-{
-	struct request *q = x->q;
-	SCOPED_BUF key;
-	int r;
-
-	cast_key(x, &key);
-	for (;;) {
-		if (!is_awake(x))
-			return -EAGAIN;
-		r = q->ear ? 0 : find_ear(x, buf_str(&key));
-		if (r < 0)
-			return r;
-		*ret = (struct head){ .length = -1 };
-		while ((r = ear_head(q->ear, &ret->status, &ret->fields, &ret->length)) == -EAGAIN)
-			if (request_park_ear(q) == -EAGAIN)
-				return -EAGAIN;
-		if (is_promoted(x, r, ret->status)) {
-			drop_ear(q);
-			continue;
-		}
-		r = targets_settle(x->infer, &x->targets, r, ret->status, ret->fields);
-		if (r == 1)
-			continue;
-		if (r < 0)
-			return r;
-		r = hold(x, ret->status, ret->fields);
-		if (r <= 0)
-			return r;
-	}
 }
 
 /* --- the answer --- */
@@ -260,7 +86,7 @@ static const char *miss_words(const struct run *x, int status, char ret[96])
 {
 	const char *why = x->call->control.no_lookup        ? "request"
 			  : x->known.repeat == REPEAT_NEVER ? "bypass"
-			  : x->known.is_held                ? "stale"
+			  : x->call->had_old                ? "stale"
 							    : "uri-miss";
 	bool is_stored = status == 200 && infer_may_keep(&x->known);
 
@@ -304,7 +130,7 @@ static bool is_event_stream(const struct headers *fields)
 }
 
 /* Of the reply to a call that was made: what goes with it. */
-static void set_fields(struct run *x, const struct head *head, struct reply *r)
+static void set_fields(struct run *x, const struct answer_head *head, struct reply *r)
 {
 	bool is_bypass = x->known.repeat == REPEAT_NEVER;
 	char words[96];
@@ -322,14 +148,14 @@ static void set_fields(struct run *x, const struct head *head, struct reply *r)
 	if (request_header(x->q, STR("Origin")).ptr)
 		expose_fields(r);
 	r->status = told_status(x->q, head->status, r);
-	set_cache_status(r, miss_words(x, head->status, words), x->call);
+	set_cache_status(r, miss_words(x, head->status, words), x->call, head->fields);
 	x->q->result = is_bypass ? RESULT_BYPASS : RESULT_MISS;
 }
 
 static int answer(struct run *x, struct reply *r)
 {
-	struct head head;
-	int error = ask(x, &head);
+	struct answer_head head;
+	int error = run_ask(x, &head);
 
 	if (error < 0)
 		return error;
@@ -354,7 +180,7 @@ static int give(struct run *x, bool is_stale, struct reply *r)
 static bool is_unheard(int error)
 {
 	return error == -EHOSTUNREACH || error == -ETIMEDOUT || error == -ECONNRESET || error == -ENODATA ||
-	       error == -ECANCELED;
+	       error == -ECANCELED || policy_is_own_limit(error);
 }
 
 static int fail(struct run *x, int error, struct reply *r)
@@ -372,7 +198,8 @@ static int fail(struct run *x, int error, struct reply *r)
 	return 0;
 }
 
-static int run(struct run *x, struct reply *r)
+/* Returns 0 with a reply; -EAGAIN parked; -EALREADY: from the top. */
+static int run_once(struct run *x, struct reply *r)
 {
 	enum infer_verdict verdict;
 	int error;
@@ -386,22 +213,41 @@ static int run(struct run *x, struct reply *r)
 	    (verdict != INFER_ASK && x->known.upstream_is_down))
 		return fail(x, -ENODATA, r);
 	error = answer(x, r);
-	return error == 0 || error == -EAGAIN ? error : fail(x, error, r);
+	return error == 0 || error == -EAGAIN || error == -EALREADY ? error : fail(x, error, r);
 }
 
-static void count(struct infer *i, struct request *q, const struct call *c)
+static int run(struct run *x, struct reply *r)
 {
-	static const char *const words[] = { "upstream", "backend", "cache", "none" };
-	unsigned by = q->result == RESULT_HIT || q->result == RESULT_STALE_HIT ? 2
-		      : q->result == RESULT_OFFLINE_MISS                       ? 3
-		      : strcmp(targets_name(q), "upstream") == 0               ? 0
-									       : 1;
+	int error;
+
+	do
+		error = run_once(x, r);
+	while (error == -EALREADY); /* the answer was kept in the meantime: it is believed once */
+	return error;
+}
+
+/* Whom the log names: who answered. */
+static const char *answered_by(const struct request *q)
+{
+	if (q->result == RESULT_HIT || q->result == RESULT_STALE_HIT)
+		return "cache";
+	return q->result == RESULT_OFFLINE_MISS ? "none" : targets_name(q);
+}
+
+static void count(struct run *x, int status)
+{
+	struct request *q = x->q;
+	const struct call *c = x->call;
+	bool is_kept = q->result == RESULT_HIT || q->result == RESULT_STALE_HIT;
+	unsigned provider =
+		call_provider(c, is_kept && x->kept ? x->kept->record.served_by : targets_name(q));
+	struct metrics *m = x->infer->opts.metrics;
 
 	q->log_dialect = dialect_name(c->path.dialect);
-	q->log_by = by == 1 ? targets_name(q) : words[by];
-	metrics_add(i->opts.metrics, METRIC_INFER_REQUESTS, by, c->path.dialect, q->result, 1);
-	metrics_observe_us(i->opts.metrics, METRIC_INFER_FIRST_BYTE, by, q->result,
-			   clock_mono_us(i->opts.clock) - q->began_mono_us);
+	q->log_by = answered_by(q);
+	metrics_add4(m, METRIC_INFER_REQUESTS, provider, c->path.dialect, metric_code(status), q->result, 1);
+	metrics_observe_us(m, METRIC_INFER_FIRST_BYTE, provider, q->result,
+			   clock_mono_us(x->infer->opts.clock) - q->began_mono_us);
 }
 
 int infer_call(struct infer *i, struct request *q, struct reply *r)
@@ -411,6 +257,9 @@ int infer_call(struct infer *i, struct request *q, struct reply *r)
 
 	if (error == -ENOENT)
 		trouble_text(r, &x.call->path, 404, "not_found", STR("this is no path of the inference API"));
+	else if (error == -EDOM)
+		trouble_text(r, &x.call->path, 400, "bad_request",
+			     STR("X-HF-Cache-Namespace is a name of 1 to 128 visible ASCII characters"));
 	else if (error < 0)
 		trouble_text(r, &x.call->path, 400, "bad_request",
 			     STR("the request's body could not be read"));
@@ -421,8 +270,8 @@ int infer_call(struct infer *i, struct request *q, struct reply *r)
 		return 0;
 	run_begin(&x);
 	error = run(&x, r);
-	kept_unref(x.kept);
 	if (error != -EAGAIN)
-		count(i, q, x.call);
+		count(&x, r->status);
+	kept_unref(x.kept);
 	return error == -EAGAIN ? -EAGAIN : 0;
 }

@@ -13,38 +13,28 @@
 #include <errno.h>
 #include "common/alloc.h"
 
-#define UPSTREAM FETCH_BACKENDS_MAX /* its number among the candidates */
-
-/* Heads may take their time: a model is loaded, a long text is generated. */
-#define HEAD_TASK_MS 60000
-#define HEAD_BACKEND_TASK_MS 30000
-#define HEAD_TEXT_MS 300000
-#define STALL_MS 60000
 /* How long a call waits for a place when all who could serve it are busy. */
 #define QUEUE_MS 2000
 /* A pause that is waited for on behalf of the client. */
 #define PAUSE_S_MAX 2
-/* What is sent in another form than it came. */
-#define BODY_MAX ((size_t)128 << 20)
-#define BODY_MEMORY_MAX ((size_t)1 << 20)
 
-/* What a request remembers of those that it has asked. */
-struct trail {
-	bool has_failed[UPSTREAM + 1], was_repeated[UPSTREAM + 1];
-	unsigned current;
-	const char *name; /* of the current one */
-	int error;        /* why the last one failed */
-	uint64_t queue_until_ms, pause_until_ms;
-};
+static void trail_free(void *p)
+{
+	struct trail *t = p;
 
-static struct trail *trail_of(struct request *q)
+	buf_done(&t->dropped);
+	free(t);
+}
+
+struct trail *trail_of(struct request *q)
 {
 	if (!q->trail) {
 		struct trail *t = xcalloc(1, sizeof(*t));
 
 		t->name = "upstream";
+		buf_init(&t->dropped, 16384);
 		q->trail = t;
-		q->free_trail = free;
+		q->free_trail = trail_free;
 	}
 	return q->trail;
 }
@@ -73,7 +63,7 @@ static bool is_pinned(const struct targets_call *c)
 }
 
 /* Without the router's policies. Other suffixes are part of a name: ":Q4_K_M", ":8b". */
-static struct str name_of_model(struct str model)
+struct str name_of_model(struct str model)
 {
 	struct str suffix = suffix_of(model);
 
@@ -131,7 +121,7 @@ bool targets_any(struct infer *i, const struct targets_call *c)
 
 /* --- the next one --- */
 
-static void key_for(struct str key, const char *name, struct buf *out)
+void target_key(struct str key, const char *name, struct buf *out)
 {
 	buf_init(out, 512);
 	if (key.len && buf_append_str(out, key) == 0)
@@ -152,7 +142,7 @@ static int try_one(struct infer *i, const struct targets_call *c, struct str key
 	int r = 0;
 
 	*ret = (struct target){ .name = name_of(i, id), .candidate = id };
-	key_for(key, ret->name, &own_key);
+	target_key(key, ret->name, &own_key);
 	if (own_key.len)
 		c->q->ear = cast_hear(i->opts.casts, buf_str(&own_key));
 	if (c->q->ear)
@@ -233,159 +223,6 @@ const char *targets_name(const struct request *q)
 	return t ? t->name : "upstream";
 }
 
-/* --- asking --- */
-
-static void free_ctx(struct cast_query *query)
-{
-	if (query->free_ctx)
-		query->free_ctx(query->ctx);
-}
-
-static int ask_upstream(struct infer *i, const struct targets_call *c, struct str key,
-			struct cast_query *query)
-{
-	struct headers fields;
-	int r;
-
-	headers_init(&fields);
-	request_forward_fields(c->q, &fields);
-	query->origin = FETCH_INFERENCE;
-	query->method = c->q->method;
-	query->target = buf_str(&c->path->target);
-	query->fields = &fields;
-	query->token = c->q->subject.token;
-	query->body = c->q->spool;
-	query->first_byte_timeout_ms = c->path->dialect == DIALECT_TASK ? HEAD_TASK_MS : HEAD_TEXT_MS;
-	query->stall_timeout_ms = STALL_MS;
-	r = cast_join(i->opts.casts, key, query, &c->q->ear);
-	headers_done(&fields);
-	return r;
-}
-
-/* Few: what is between the client and the Hub, and all that may be a secret, stays here. */
-static void fields_for_backend(const struct request *q, struct str type, struct headers *to)
-{
-	static const char *const names[] = { "Accept",         "User-Agent",
-					     "Content-Type",   "Anthropic-Version",
-					     "Anthropic-Beta", "OpenAI-Beta",
-					     "Prefer",         "Traceparent" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		struct str value = request_header(q, str_from(names[i]));
-
-		if (value.ptr)
-			(void)headers_add(to, str_from(names[i]), value);
-	}
-	(void)headers_set(to, STR("X-Request-Id"), str_from(q->id));
-	if (type.len)
-		(void)headers_set(to, STR("Content-Type"), type);
-}
-
-static struct spool *spool_of(struct infer *i, struct str body)
-{
-	struct spool *s = spool_new(i->opts.spool_folder, BODY_MEMORY_MAX, BODY_MAX);
-
-	(void)spool_append(s, body.ptr, body.len);
-	return spool_end(s) < 0 ? spool_unref(s) : s;
-}
-
-static bool makes_text(const struct targets_call *c, enum adapt how)
-{
-	return c->path->dialect != DIALECT_TASK ? c->path->dialect != DIALECT_EMBEDDINGS
-						: how == ADAPT_TGI || how == ADAPT_COMPLETE;
-}
-
-/* Returns 0 with what its answer needs, and the body; else why this one cannot. */
-static int translate(struct infer *i, const struct targets_call *c, const struct target *t,
-		     const struct backend_road *road, struct buf *type, struct adapted **ret,
-		     struct spool **ret_body)
-{
-	struct adapt_call call = { .how = road->how,
-				   .body = c->body,
-				   .is_json = c->facts->is_json,
-				   .media = request_header(c->q, STR("Content-Type")),
-				   .asked = str_from(c->facts->model ? c->facts->model : "") };
-	SCOPED_BUF body;
-	SCOPED_BUF name;
-	int r;
-
-	buf_init(&body, BODY_MAX);
-	buf_init(&name, 1024);
-	backend_model_name(i->opts.backends, t->candidate, name_of_model(c->model), &name);
-	call.name = buf_str(&name);
-	r = adapt_request(&call, &body, type, ret);
-	if (r < 0)
-		return r;
-	*ret_body = r == 1 ? spool_ref(c->q->spool) : spool_of(i, buf_str(&body));
-	if (*ret_body)
-		return 0;
-	adapted_free(TAKE_PTR(*ret));
-	return -ENOSPC;
-}
-
-static int ask_backend(struct infer *i, const struct targets_call *c, struct target *t, struct str key,
-		       struct cast_query *query)
-{
-	struct backends *b = i->opts.backends;
-	struct backend_road road = { 0 };
-	SCOPED(secret_unref) struct secret *token = backend_key(b, t->candidate);
-	SCOPED(spool_unref) struct spool *body = NULL;
-	SCOPED_FREE char *target = NULL;
-	struct adapted *adapted = NULL;
-	char commit[41];
-	struct headers fields;
-	SCOPED_BUF type;
-	int r = backend_road(b, t->candidate, c->path->dialect, c->task, c->facts, c->body, &road);
-
-	buf_init(&type, 256);
-	if (r == 0)
-		r = translate(i, c, t, &road, &type, &adapted, &body);
-	if (r < 0)
-		return r == -E2BIG ? -ENOTSUP
-				   : r; /* too large to be told otherwise: not that there are too many */
-	if (c->path->dialect == DIALECT_AUDIO &&
-	    str_ends_with(buf_str(&c->path->route), STR("/translations")))
-		road.path = "/v1/audio/translations";
-	(void)backend_commit(b, t->candidate, commit);
-	chain_put(adapted, TAKE_PTR(t->slot), commit, query);
-	target = xasprintf("%s%s", backend_base_path(b, t->candidate), road.path);
-	headers_init(&fields);
-	fields_for_backend(c->q, buf_str(&type), &fields);
-	query->origin = FETCH_BACKEND_FIRST + t->candidate;
-	query->method = "POST";
-	query->target = *target ? str_from(target) : STR("/");
-	query->fields = &fields;
-	query->token = token;
-	query->body = body;
-	query->first_byte_timeout_ms = backend_timeout_ms(b, t->candidate);
-	if (query->first_byte_timeout_ms == 0)
-		query->first_byte_timeout_ms = makes_text(c, road.how) ? HEAD_TEXT_MS : HEAD_BACKEND_TASK_MS;
-	query->stall_timeout_ms = STALL_MS;
-	r = cast_join(i->opts.casts, key, query, &c->q->ear);
-	headers_done(&fields);
-	return r;
-}
-
-int target_ask(struct infer *i, const struct targets_call *c, struct target *take, struct str key,
-	       struct cast_query *query)
-{
-	struct trail *t = trail_of(c->q);
-	SCOPED_BUF own_key;
-	int r;
-
-	key_for(key, take->name, &own_key);
-	if (take->candidate == UPSTREAM)
-		return ask_upstream(i, c, buf_str(&own_key), query);
-	r = ask_backend(i, c, take, buf_str(&own_key), query);
-	if (!take->slot)
-		return r; /* it has begun, or the table is full */
-	slot_done(TAKE_PTR(take->slot), 0, 0);
-	free_ctx(query);
-	t->has_failed[take->candidate] = true;
-	t->error = r;
-	return 1;
-}
-
 /* --- is it the answer? --- */
 
 static bool may_go_on(int error, int status)
@@ -415,12 +252,37 @@ static uint64_t pause_s(int status, const struct headers *fields)
 	return value.len && parse_u64(value, &seconds) == 0 && seconds <= PAUSE_S_MAX ? seconds : 0;
 }
 
+/* It does not know some of the parameters, and the rules say that it shall then be asked without them. */
+#define REFUSAL_MAX ((size_t)64 << 10)
+static int ask_without(struct infer *i, const struct targets_call *c, int error, int status)
+{
+	struct trail *t = trail_of(c->q);
+	struct str refusal;
+	int r;
+
+	if (error || (status != 400 && status != 422) || t->current == UPSTREAM || t->has_dropped ||
+	    !c->facts->is_json || !backend_drops_unknown(i->opts.backends, t->current))
+		return 0;
+	r = ear_peek(c->q->ear, REFUSAL_MAX, &c->q->waiter, &refusal);
+	if (r == -EAGAIN)
+		return r;
+	if (r < 0 || unknown_members(c->body, refusal, &t->dropped) < 0)
+		return 0;
+	t->has_dropped = true;
+	t->drops_for = t->current;
+	ear_free(TAKE_PTR(c->q->ear));
+	return 1;
+}
+
 int targets_settle(struct infer *i, const struct targets_call *c, int error, int status,
 		   const struct headers *fields)
 {
 	struct trail *t = trail_of(c->q);
 	uint64_t seconds;
+	int r = ask_without(i, c, error, status);
 
+	if (r != 0)
+		return r;
 	if (t->current == UPSTREAM || !may_go_on(error, status))
 		return error;
 	t->has_failed[t->current] = true;

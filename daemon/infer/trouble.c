@@ -64,6 +64,8 @@ void trouble(struct reply *r, struct request *q, const struct infer_path *p, str
 	size_t i = 0, count = sizeof(kinds) / sizeof(kinds[0]);
 	SCOPED_BUF sentence;
 
+	if (policy_is_own_limit(error))
+		error = -E2BIG;
 	while (i < count && kinds[i].error != error)
 		i++;
 	buf_init(&sentence, 4096);

@@ -25,16 +25,23 @@ WORDS(code, "200", "204", "206", "301", "302", "303", "304", "307", "308", "400"
       "504", "505", "507", "other");
 WORDS(source, "cache", "fill", "upstream", "own");
 WORDS(reason, "head", "timeout", "limit", "host");
+WORDS(road, "served", "tunnelled", "refused");
 WORDS(side, "client", "upstream");
 WORDS(outcome, "stored", "failed", "corrupt", "abandoned");
 WORDS(found_by, "fill", "read", "scrub");
 WORDS(resource, "api", "resolvers", "pages", "viewer");
-WORDS(by, "upstream", "backend", "cache", "none");
-WORDS(dialect, "task", "generate", "chat", "completions", "responses", "messages", "embeddings", "audio", "other");
+/* The four of enum metric_provider, and those who can be reached through the router. */
+WORDS(provider, "hf-inference", "router", "backend", "other", "baseten", "black-forest-labs", "cerebras",
+      "clarifai", "cohere", "deepinfra", "fal-ai", "featherless-ai", "fireworks-ai", "groq", "hyperbolic",
+      "nebius", "novita", "nscale", "openai", "ovhcloud", "publicai", "replicate", "sambanova", "scaleway",
+      "together", "wavespeed", "zai-org");
+WORDS(dialect, "task", "generate", "chat", "completions", "responses", "messages", "embeddings", "audio",
+      "other");
 WORDS(direction, "in", "out");
 WORDS(level, "error", "warning", "info", "debug");
 
 static_assert(COUNT(route_words) == ROUTE_COUNT, "routes and their words");
+static_assert(COUNT(provider_words) > PROVIDER_OTHER, "providers and their words");
 static_assert(COUNT(result_words) == RESULT_COUNT, "results and their words");
 
 static const struct label_set set_none = { .label_count = 0 };
@@ -44,16 +51,23 @@ static const struct label_set set_route_method_code = {
 static const struct label_set set_route_result = { { LABEL("route", route), LABEL("result", result) }, 2 };
 static const struct label_set set_route_source = { { LABEL("route", route), LABEL("source", source) }, 2 };
 static const struct label_set set_reason = { { LABEL("reason", reason) }, 1 };
+static const struct label_set set_road = { { LABEL("road", road) }, 1 };
 static const struct label_set set_side = { { LABEL("side", side) }, 1 };
 static const struct label_set set_outcome = { { LABEL("outcome", outcome) }, 1 };
 static const struct label_set set_found_by = { { LABEL("found_by", found_by) }, 1 };
 static const struct label_set set_code = { { LABEL("code", code) }, 1 };
 static const struct label_set set_resource = { { LABEL("resource", resource) }, 1 };
-static const struct label_set set_by_dialect_result = {
-	{ LABEL("by", by), LABEL("dialect", dialect), LABEL("result", result) }, 3
+static const struct label_set set_provider_dialect_code_result = {
+	{ LABEL("provider", provider), LABEL("route", dialect), LABEL("code", code),
+	  LABEL("result", result) },
+	4
 };
-static const struct label_set set_by_result = { { LABEL("by", by), LABEL("result", result) }, 2 };
-static const struct label_set set_by_direction = { { LABEL("by", by), LABEL("direction", direction) }, 2 };
+static const struct label_set set_provider_result = {
+	{ LABEL("provider", provider), LABEL("result", result) }, 2
+};
+static const struct label_set set_provider_direction = {
+	{ LABEL("provider", provider), LABEL("direction", direction) }, 2
+};
 static const struct label_set set_level = { { LABEL("level", level) }, 1 };
 
 const struct metric_row metric_rows[METRIC_COUNT] = {
@@ -101,10 +115,9 @@ void metrics_free(struct metrics *m)
 	free(m);
 }
 
-static unsigned cell_of(enum metric id, unsigned a, unsigned b, unsigned c)
+static unsigned cell_of_four(enum metric id, const unsigned values[LABELS_MAX])
 {
 	const struct label_set *set = metric_rows[id].set;
-	const unsigned values[3] = { a, b, c };
 	unsigned cell = 0;
 
 	for (unsigned i = 0; i < set->label_count; i++) {
@@ -114,10 +127,24 @@ static unsigned cell_of(enum metric id, unsigned a, unsigned b, unsigned c)
 	return cell;
 }
 
+static unsigned cell_of(enum metric id, unsigned a, unsigned b, unsigned c)
+{
+	return cell_of_four(id, (unsigned[LABELS_MAX]){ a, b, c });
+}
+
 void metrics_add(struct metrics *m, enum metric id, unsigned a, unsigned b, unsigned c, uint64_t n)
 {
 	assert(metric_rows[id].type == TYPE_counter);
 	atomic_fetch_add_explicit(&m->cells[id][cell_of(id, a, b, c)], n, memory_order_relaxed);
+}
+
+void metrics_add4(struct metrics *m, enum metric id, unsigned a, unsigned b, unsigned c, unsigned d,
+		  uint64_t n)
+{
+	unsigned cell = cell_of_four(id, (unsigned[LABELS_MAX]){ a, b, c, d });
+
+	assert(metric_rows[id].type == TYPE_counter);
+	atomic_fetch_add_explicit(&m->cells[id][cell], n, memory_order_relaxed);
 }
 
 void metrics_gauge_set(struct metrics *m, enum metric id, unsigned a, int64_t value)
@@ -167,6 +194,14 @@ unsigned metric_method(struct str method)
 		if (str_eq(method, str_from(method_words[i])))
 			return i;
 	return COUNT(method_words) - 1;
+}
+
+unsigned metric_provider(struct str name)
+{
+	for (unsigned i = 0; i < COUNT(provider_words); i++)
+		if (str_eq(name, str_from(provider_words[i])))
+			return i;
+	return PROVIDER_OTHER;
 }
 
 const char *metric_route_name(enum metric_route route)

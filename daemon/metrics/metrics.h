@@ -44,11 +44,22 @@ enum metric_result {
 	RESULT_COUNT
 };
 
+/* Who an inference call is for. The names of those behind the router follow. */
+enum metric_provider {
+	PROVIDER_HF_INFERENCE, /* the Hub's own service */
+	PROVIDER_ROUTER,       /* whom the router chooses */
+	PROVIDER_BACKEND,
+	PROVIDER_OTHER
+};
+
 struct metrics *metrics_new(void);
 void metrics_free(struct metrics *m);
 
 /* a, b, c: indices of the label values in the order of the metric's row; 0 for labels it does not have. */
 void metrics_add(struct metrics *m, enum metric id, unsigned a, unsigned b, unsigned c, uint64_t n);
+/* Of one with four labels. */
+void metrics_add4(struct metrics *m, enum metric id, unsigned a, unsigned b, unsigned c, unsigned d,
+		  uint64_t n);
 static inline void metrics_inc(struct metrics *m, enum metric id)
 {
 	metrics_add(m, id, 0, 0, 0, 1);
@@ -61,6 +72,8 @@ uint64_t metrics_value(struct metrics *m, enum metric id, unsigned a, unsigned b
 /* The label index of an HTTP status code / method word ("other" when it is not in the set). */
 unsigned metric_code(int status);
 unsigned metric_method(struct str method);
+/* PROVIDER_OTHER: none that is known. */
+unsigned metric_provider(struct str name);
 const char *metric_route_name(enum metric_route route);
 const char *metric_result_name(enum metric_result result);
 

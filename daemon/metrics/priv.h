@@ -8,6 +8,7 @@
 
 #define METRICS_SOURCES_MAX 8
 #define HISTOGRAM_BUCKETS 12
+#define LABELS_MAX 4
 
 enum metric_type { TYPE_counter, TYPE_gauge, TYPE_histogram };
 
@@ -19,7 +20,7 @@ struct label {
 
 /* A closed set of label combinations; cells are numbered in row-major order. */
 struct label_set {
-	struct label labels[3];
+	struct label labels[LABELS_MAX];
 	unsigned label_count;
 };
 

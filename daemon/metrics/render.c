@@ -14,7 +14,7 @@
 /* Writes {a="x",b="y"} of a cell; extra is a ready label such as le="0.1", or NULL. */
 static void write_labels(struct buf *out, const struct label_set *set, unsigned cell, const char *extra)
 {
-	unsigned values[3] = { 0 };
+	unsigned values[LABELS_MAX] = { 0 };
 
 	if (set->label_count == 0 && !extra)
 		return;

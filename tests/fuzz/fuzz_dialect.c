@@ -66,12 +66,28 @@ static void check_form(struct str text)
 	(void)media_sniff(text);
 }
 
+/* A body, a zero byte, and a refusal of it: what is left is an object. */
+static void check_unknown(struct str text)
+{
+	const char *nul = text.len ? memchr(text.ptr, 0, text.len) : NULL;
+	struct str body = nul ? str_from_range(text.ptr, nul) : text;
+	struct str refusal = nul ? str_from_range(nul + 1, text.ptr + text.len) : text;
+	SCOPED_BUF names;
+	SCOPED_BUF out;
+
+	buf_init(&names, OUT_BYTES_MAX);
+	buf_init(&out, OUT_BYTES_MAX);
+	if (unknown_members(body, refusal, &names) == 0)
+		check_json(without_members(body, buf_str(&names), &out), &out);
+}
+
 /* What passes here is walked without being read again: the library must take it too. */
 static void check_json_text(struct str text)
 {
 	SCOPED(json_free) struct json *json = NULL;
-	struct usage usage = { 0 };
+	struct token_usage usage = { 0 };
 
+	(void)usage_find(text, &usage);
 	if (whole_is_answer(DIALECT_OTHER, text))
 		assert(json_parse(text, &json) == 0);
 	if (whole_is_answer(DIALECT_OTHER, text) || whole_is_error(text))
@@ -87,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_events(text);
 	check_form(text);
 	check_json_text(text);
+	check_unknown(text);
 	for (enum dialect d = DIALECT_TASK; d <= DIALECT_OTHER; d++) {
 		check_forms(d, text);
 		call_read(d, STR("text-generation"), text, &facts);

@@ -133,6 +133,17 @@ def test_I08_who_serves_a_model_without_the_hub(cache, upstream, hub, expand):
     assert cache.get(f"/api/models/{SENTIMENT}?{expand}", token=fresh_token()).status in (503, 504)
 
 
+@pytest.mark.parametrize("expand", ["expand=inferenceProviderMapping", "expand[]=inferenceProviderMapping"])
+def test_I08_what_the_hub_said_of_a_model_that_is_not_served_here_stays(cache, upstream, hub, expand):
+    path = f"/api/models/{TEXT}?{expand}"
+    first = cache.get(path)
+    assert first.status == 200
+    hub.kill()
+    cache.until_known_down()
+    again = cache.get(path)
+    assert again.status == 200 and again.body == first.body
+
+
 def test_I08_a_model_that_only_a_server_of_our_own_has(start, backend):
     own = backend("pipeline", path="/predict", task="text-classification", family="sentiment")
     cache = start(config=f"[backend own]\nurl = {own.url}/predict\nkind = hf\nmodels = acme/ours\n", inference_mode="offline")
@@ -909,6 +920,6 @@ def test_I12_modes(start, upstream, mode):
 
 def test_I25_counts(cache, upstream):
     post(cache, CHAT, chat()), post(cache, CHAT, chat())
-    assert cache.metric("hfcache_inference_requests_total", by="upstream", dialect="chat", result="miss") == 1
-    assert cache.metric("hfcache_inference_requests_total", by="cache", dialect="chat", result="hit") == 1
-    wait_for(lambda: cache.metric("hfcache_inference_tokens_total", by="upstream", direction="out") > 0)
+    assert cache.metric("hfcache_inference_requests_total", provider="router", route="chat", code="200", result="miss") == 1
+    assert cache.metric("hfcache_inference_requests_total", provider="router", route="chat", code="200", result="hit") == 1
+    wait_for(lambda: cache.metric("hfcache_inference_tokens_total", provider="router", direction="out") > 0)

@@ -12,6 +12,7 @@ import pytest
 
 from asking import CHAT, COMPLETIONS, GENERATE, MESSAGES, RESPONSES, TEXT, chat, events_of, post, stream
 from harness import SLOW, wait_for
+from inferdouble import Gate
 
 TOKENS = 3
 FAULTS = ("cut", "reset", "half", "end", "error", "leave")
@@ -134,19 +135,21 @@ def test_I32_I33_I34_every_fault_at_every_boundary(cache, upstream, name):
 
 @pytest.mark.slow
 @pytest.mark.seconds(200)
-@pytest.mark.parametrize("name", ["chat"])
-def test_I33_upstream_falls_silent_at_every_boundary(cache, upstream, name):
-    """For ever: the daemon gives up, the client is told by a broken connection, and nothing is kept."""
-    dialect = DIALECTS[name]
+def test_I33_upstream_falls_silent_at_every_boundary(cache, upstream):
+    """For ever, in every dialect at once: the daemon gives up, the client is told by a broken connection, and nothing is kept."""
     upstream.rule(tokens=TOKENS)
-    every = [Cell(cache, upstream, dialect, "stall", at) for at in range(dialect.count)]
+    every = [Cell(cache, upstream, dialect, "stall", at) for dialect in DIALECTS.values() for at in range(dialect.count)]
 
-    def wait(cell):
-        with stream(cache, dialect.path, cell.body, timeout=120 * SLOW) as one:
-            cell.check_end(one, one.head().status)
-        cell.check_after()
+    def trouble_in(cell):
+        try:
+            with stream(cache, cell.dialect.path, cell.body, timeout=120 * SLOW) as one:
+                cell.check_end(one, one.head().status)
+            cell.check_after()
+        except AssertionError as trouble:
+            return f"{cell.dialect.path} silent after {cell.at} events: {str(trouble).splitlines()[0][:300]}"
     with ThreadPoolExecutor(len(every)) as pool:
-        list(pool.map(wait, every))
+        bad = [trouble for trouble in pool.map(trouble_in, every) if trouble]
+    assert not bad, f"{len(bad)} of {len(every)} cells:\n" + "\n".join(bad)
 
 
 @pytest.mark.parametrize("is_silent", [False, True])
@@ -181,3 +184,102 @@ def test_I33_I41_I42_every_fault_of_an_answer_that_is_no_stream(cache, upstream,
         again = wait_for(lambda: (one := post(cache, path, asked)).partial and one)
     assert again.status == 200 and again.complete and word in again.body, f"{again}; upstream saw {upstream.calls()}"
     assert post(cache, path, asked).body == again.body and len(upstream.calls()) == 2
+
+
+# --- the same with others who listen, and with nobody ---
+
+class Heard(Cell):
+    """Two clients hear the same call when the fault comes; the second one joined while upstream stood at a gate."""
+
+    def __init__(self, *cell):
+        super().__init__(*cell)
+        self.gate = Gate()
+        where = {"gate_event": self.at - 1} if self.at else {}
+        self.upstream.rule(path=self.dialect.path, times=1, when=lambda request: self.mark in request.body, gate=self.gate, **where)
+
+    def check_fault(self):
+        with stream(self.cache, self.dialect.path, self.body, timeout=20 * SLOW) as first:
+            self.gate.wait_for(1)
+            with stream(self.cache, self.dialect.path, self.body, timeout=20 * SLOW) as second:
+                before = self.at - 1
+                if before > 0:    # so it listens to the same call
+                    assert all(second.next_event() for _ in range(before))
+                self.gate.open()
+                heard = [first.next_event() for _ in range(max(before, 0))]
+                self.check_end(Behind(first, heard), first.head().status)
+                heard += second.rest()
+                if not self.is_asked_anew(second, len(heard)):
+                    self.check_end(Behind(second, heard), second.head().status)
+
+    def is_asked_anew(self, one, count):
+        """No event had come by then: who was too late to listen, or only listened and heard nothing, has asked for himself."""
+        return (self.at <= 1 and len(self.asked()) == 2 and one.head().status == 200 and one.end == "complete"
+                and count == self.dialect.count)
+
+    def check_after(self):
+        if self.at > 1 or len(self.asked()) < 2:
+            super().check_after()
+
+
+class Behind:
+    """A stream of which these events have been read."""
+
+    def __init__(self, one, heard):
+        self.one, self.heard = one, heard
+
+    def rest(self):
+        return [*self.heard, *self.one.rest()]
+
+    end = property(lambda self: self.one.end)
+
+
+@pytest.mark.parametrize("name", list(DIALECTS))
+def test_I32_I33_every_fault_at_every_boundary_while_others_listen(cache, upstream, name):
+    upstream.rule(tokens=TOKENS)
+    every = [Heard(cache, upstream, DIALECTS[name], *cell) for cell in cells(DIALECTS[name]) if cell[0] != "leave"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        bad = [trouble for trouble in pool.map(trouble_of, every) if trouble]
+    assert not bad, f"{len(bad)} of {len(every)} cells:\n" + "\n".join(bad)
+
+
+class Left(Cell):
+    """The client leaves at once, and the call is to be finished all the same: then the fault comes."""
+
+    def __init__(self, *cell):
+        super().__init__(*cell)
+        self.gate = Gate()
+        self.upstream.rule(path=self.dialect.path, times=1, when=lambda request: self.mark in request.body, gate=self.gate, head_first=True)
+
+    def is_kept(self):
+        answer = post(self.cache, self.dialect.path, self.body, headers=[("Cache-Control", "only-if-cached")])
+        assert answer.status in (200, 504)
+        return answer if answer.status == 200 else None
+
+    def asked_again(self):
+        """The first ones may still hear the end of the call that failed."""
+        answer = post(self.cache, self.dialect.path, self.body)
+        return answer if len(self.asked()) >= 2 and answer.status == 200 and answer.complete else None
+
+    def check(self):
+        with stream(self.cache, self.dialect.path, self.body, timeout=20 * SLOW) as one:
+            assert one.head().status == 200
+            self.gate.wait_for(1)
+        self.gate.open()
+        wait_for(lambda: self.asked()[0].t_end, why="the end of the call")
+        if self.may_be_whole() or self.fault == "leave":
+            kept = wait_for(self.is_kept, why="what was finished is kept")
+            assert len(events_of(kept)) >= self.dialect.finished and len(self.asked()) == 1
+            return
+        again = wait_for(self.asked_again, why="upstream is asked again: what came before the fault was kept")
+        assert len(events_of(again)) == self.dialect.count
+        assert wait_for(self.is_kept).body == again.body
+
+
+@pytest.mark.parametrize("name", list(DIALECTS))
+def test_I32_I33_I34_every_fault_at_every_boundary_of_what_is_finished_alone(start, upstream, name):
+    cache = start(inference_finish_on_abort="yes")
+    upstream.rule(tokens=TOKENS)
+    every = [Left(cache, upstream, DIALECTS[name], *cell) for cell in cells(DIALECTS[name])]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        bad = [trouble for trouble in pool.map(trouble_of, every) if trouble]
+    assert not bad, f"{len(bad)} of {len(every)} cells:\n" + "\n".join(bad)

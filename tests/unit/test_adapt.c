@@ -180,6 +180,26 @@ static void texts_are_ranked_as_they_are_told(void **state)
 	gets(w, "[{\"index\":0,\"score\":0.5}]", "[{\"index\":0,\"score\":0.5}]");
 }
 
+static void documents_are_ranked_best_first(void **state)
+{
+	struct world *w = *state;
+
+	sends(w, ADAPT_RANK, "{\"inputs\":{\"query\":\"q\",\"texts\":[\"a\",\"b\"]}}",
+	      "{\"model\":\"served\",\"query\":\"q\",\"documents\":[\"a\",\"b\"]}");
+	gets(w,
+	     "{\"results\":[{\"index\":0,\"relevance_score\":-1e-3},{\"index\":1,\"relevance_score\":0.50}]}",
+	     "[{\"index\":1,\"score\":0.50},{\"index\":0,\"score\":-1e-3}]");
+	sends(w, ADAPT_RANK, "{\"query\":\"q\",\"texts\":[\"a\",\"b\"],\"return_text\":true}",
+	      "{\"model\":\"served\",\"query\":\"q\",\"documents\":[\"a\",\"b\"]}");
+	gets(w, "[{\"index\":1,\"score\":2},{\"index\":7,\"score\":1}]",
+	     "[{\"index\":1,\"text\":\"b\",\"score\":2},{\"index\":7,\"score\":1}]");
+	assert_int_equal(hear(w, 200, "application/json", "{\"results\":[{\"index\":-1,\"score\":2}]}", 7),
+			 -EPROTO);
+	assert_int_equal(hear(w, 200, "application/json", "{\"results\":{}}", 7), -EPROTO);
+	assert_int_equal(ask(w, ADAPT_RANK, "{\"query\":\"q\",\"texts\":[],\"raw_scores\":true}"), -ENOTSUP);
+	assert_int_equal(ask(w, ADAPT_RANK, "{\"query\":1,\"texts\":[]}"), -EINVAL);
+}
+
 static void a_temperature_of_0_is_greedy_for_tgi(void **state)
 {
 	struct world *w = *state;
@@ -351,6 +371,7 @@ int main(void)
 		TEST(embeddings_are_a_list_of_vectors_in_their_order),
 		TEST(similarity_is_the_cosine_of_embeddings),
 		TEST(texts_are_ranked_as_they_are_told),
+		TEST(documents_are_ranked_best_first),
 		TEST(a_temperature_of_0_is_greedy_for_tgi),
 		TEST(generation_becomes_a_completion_and_comes_back),
 		TEST(a_stream_of_completions_becomes_one_of_tokens),

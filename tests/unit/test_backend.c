@@ -312,6 +312,20 @@ static void errors_in_a_row_open_the_circuit_and_one_call_finds_out(void **state
 	assert_int_equal(backend_state(w->backends, 0), BACKEND_READY);
 }
 
+/* Descriptors, ports, a place: it is our own machine that lacks them. */
+static void what_this_machine_lacks_is_no_word_about_a_server(void **state)
+{
+	struct world *w = *state;
+
+	until_served(w, 2, STR("acme/embed"));
+	for (unsigned i = 0; i < 9; i++)
+		call(w, (int[]){ -ENOBUFS, -EMFILE, -EADDRNOTAVAIL }[i % 3], 0);
+	assert_int_equal(backend_state(w->backends, 0), BACKEND_READY);
+	for (unsigned i = 0; i < 3; i++)
+		call(w, -ECONNRESET, 0);
+	assert_int_equal(backend_state(w->backends, 0), BACKEND_BROKEN);
+}
+
 static void loading_is_not_dead(void **state)
 {
 	struct world *w = *state;
@@ -383,6 +397,7 @@ int main(void)
 		TEST(no_more_are_under_way_than_it_may_be_given),
 		TEST(who_waits_is_woken_although_nothing_happens),
 		TEST(errors_in_a_row_open_the_circuit_and_one_call_finds_out),
+		TEST(what_this_machine_lacks_is_no_word_about_a_server),
 		TEST(loading_is_not_dead),
 		TEST(a_probe_heals_what_could_not_be_reached_but_not_what_answers_with_errors),
 		cmocka_unit_test(an_inventory_is_read_or_refused),

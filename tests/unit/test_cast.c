@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "cast/cast.h"
@@ -401,6 +402,123 @@ static void what_is_too_long_passes_and_is_not_kept(void **state)
 	assert_int_equal(atomic_load(&x->ended), 0);
 }
 
+#define ROUNDS 150
+#define ASKERS 6
+
+/* Callers who look whether an answer is kept, and if not ask for it: as the handlers do. */
+struct race {
+	struct fixture *x;
+	struct race_round {
+		atomic_bool is_kept;
+	} rounds[ROUNDS];
+	pthread_barrier_t start;
+	atomic_uint askers;
+	atomic_uint wrong; /* cmocka's assertions are for its own thread only */
+};
+
+static void keep_round(void *ctx, const struct cast_answer *a)
+{
+	struct race_round *r = ctx;
+
+	atomic_store(&r->is_kept, a->status == 200);
+}
+
+static bool is_round_kept(void *asker)
+{
+	struct race_round *r = asker;
+
+	return atomic_load(&r->is_kept);
+}
+
+static void ask_round(struct race *race, unsigned i, unsigned pause_ms)
+{
+	struct race_round *round = &race->rounds[i];
+	struct cast_query q = query_of(race->x, "/json");
+	struct ear *e = NULL;
+	char key[16];
+	int r;
+
+	(void)snprintf(key, sizeof(key), "%u", i);
+	q.ended = keep_round;
+	q.ctx = round;
+	q.free_ctx = NULL;
+	q.is_answered = is_round_kept;
+	q.asker = round;
+	if (is_round_kept(round))
+		return;
+	sleep_ms(pause_ms); /* meanwhile the call of others may be over */
+	r = cast_join(race->x->casts, str_from(key), &q, &e);
+	if (r == 0) {
+		SCOPED_BUF out;
+
+		buf_init(&out, 100);
+		r = hear(e, &out);
+		ear_free(e);
+	}
+	if ((r != 0 && r != -EALREADY) || !is_round_kept(round))
+		atomic_fetch_add(&race->wrong, 1);
+}
+
+static void *ask_all(void *p)
+{
+	struct race *race = p;
+	unsigned me = atomic_fetch_add(&race->askers, 1);
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		(void)pthread_barrier_wait(&race->start);
+		ask_round(race, i, (me + i) % ASKERS / 2);
+	}
+	return NULL;
+}
+
+static void a_call_is_made_once_however_the_threads_meet(void **state)
+{
+	struct fixture *x = *state;
+	struct race *race = xcalloc(1, sizeof(*race));
+	pthread_t threads[ASKERS];
+
+	race->x = x;
+	atomic_store(&x->is_open, true);
+	(void)pthread_barrier_init(&race->start, NULL, ASKERS);
+	for (unsigned i = 0; i < ASKERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, ask_all, race), 0);
+	for (unsigned i = 0; i < ASKERS; i++)
+		(void)pthread_join(threads[i], NULL);
+	assert_int_equal(atomic_load(&race->wrong), 0);
+	assert_int_equal(upstream_requests(x->up), ROUNDS);
+	(void)pthread_barrier_destroy(&race->start);
+	free(race);
+}
+
+static bool yes(void *asker)
+{
+	atomic_fetch_add((atomic_uint *)asker, 1);
+	return true;
+}
+
+/* Who looked before the answer was kept, and asks after its call is over, asks nobody. */
+static void what_has_been_kept_meanwhile_is_not_asked_again(void **state)
+{
+	struct fixture *x = *state;
+	struct cast_query q = query_of(x, "/json");
+	atomic_uint asked = 0;
+	struct ear *e = NULL;
+
+	q.is_answered = yes;
+	q.asker = &asked;
+	assert_int_equal(cast_join(x->casts, STR("key"), &q, &e), -EALREADY);
+	assert_null(e);
+	assert_int_equal(atomic_load(&asked), 1);
+	assert_int_equal(atomic_load(&x->freed), 1);
+	assert_null(cast_hear(x->casts, STR("key")));
+	/* without a key nobody has */
+	atomic_store(&x->is_open, true);
+	assert_int_equal(cast_join(x->casts, STR(""), &q, &e), 0);
+	assert_int_equal(head_of(e), 200);
+	ear_free(e);
+	assert_int_equal(atomic_load(&asked), 1);
+}
+
 static void errors_are_answers_too(void **state)
 {
 	struct fixture *x = *state;
@@ -545,6 +663,8 @@ int main(void)
 		CASE(nobody_left_lets_upstream_go),
 		CASE(one_that_shall_finish_does_so_alone),
 		CASE(what_is_too_long_passes_and_is_not_kept),
+		CASE(a_call_is_made_once_however_the_threads_meet),
+		CASE(what_has_been_kept_meanwhile_is_not_asked_again),
 		CASE(errors_are_answers_too),
 		CASE(the_body_goes_up),
 		CASE(a_filter_turns_head_and_pieces),

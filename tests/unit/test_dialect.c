@@ -326,6 +326,62 @@ static void the_model_is_renamed_and_nothing_else(void **state)
 	assert_true(str_eq(buf_str(&out), STR(": hi\n\ndata: {\"model\":\"new\"}\r\n\r\n" DONE)));
 }
 
+static void finds(const char *part, bool wanted, uint64_t in, uint64_t out)
+{
+	struct token_usage u = { 0 };
+
+	assert_int_equal(usage_find(str_from(part), &u), wanted);
+	assert_int_equal(u.tokens_in, in);
+	assert_int_equal(u.tokens_out, out);
+}
+
+static void tokens_are_found_in_a_part_of_an_answer(void **state)
+{
+	finds("{\"id\":1,\"usage\" : {\"prompt_tokens\":7,\"completion_tokens\":3},\"data\":[[1,", true, 7,
+	      3);
+	finds("2.0],[\"x}\"]],\"usage\":{\"input_tokens\":7,\"details\":{\"a\":\"}\"},\"output_tokens\":3}}",
+	      true, 7, 3);
+	/* cut, within a string, or no object */
+	finds("\"usage\":{\"prompt_tokens\":7,", false, 0, 0);
+	finds("{\"content\":\"\\\"usage\\\":{\\\"prompt_tokens\\\":7}\"", false, 0, 0);
+	finds("\"usage\":null,\"usage\":7", false, 0, 0);
+	finds("\"usage\"", false, 0, 0);
+	finds("", false, 0, 0);
+}
+
+static void knows(const char *body, const char *refusal, const char *wanted)
+{
+	SCOPED_BUF names;
+
+	buf_init(&names, OUT_MAX);
+	assert_int_equal(unknown_members(str_from(body), str_from(refusal), &names), *wanted ? 0 : -ENODATA);
+	if (*wanted)
+		assert_true(str_eq(buf_str(&names), str_from(wanted)));
+}
+
+static void what_a_server_does_not_know_is_what_it_names(void **state)
+{
+	static const char body[] =
+		"{\"model\":\"m\",\"top_k\":3,\"parameters\":{\"watermark\":true,\"top\":1}}";
+	SCOPED_BUF out;
+
+	buf_init(&out, OUT_MAX);
+	knows(body, "unknown field `top_k`, expected one of `model`, `messages`", "top_k\n");
+	knows(body, "The following `model_kwargs` are not used by the model: ['watermark']", "watermark\n");
+	knows(body, "{'loc': ('body', 'top_k'), 'msg': 'Extra inputs are not permitted'}", "top_k\n");
+	knows(body, "Unrecognized request arguments supplied: top_k, top", "top_k\ntop\n");
+	knows(body, "top_k is too large", "");
+	knows(body, "unknown field xtop_k, top_kx", "");
+	knows(body, "unknown model", "");
+	knows("[1]", "unknown field 1", "");
+	assert_int_equal(without_members(STR(body), STR("watermark\ntop_k\n"), &out), 0);
+	assert_true(str_eq(buf_str(&out), STR("{\"model\":\"m\",\"parameters\":{\"top\":1}}")));
+	buf_reset(&out);
+	assert_int_equal(without_members(STR("{\"a\":1}"), STR("a\n"), &out), 0);
+	assert_true(str_eq(buf_str(&out), STR("{}")));
+	assert_int_equal(without_members(STR("{\"a\""), STR("a\n"), &out), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +398,8 @@ int main(void)
 		cmocka_unit_test(what_is_no_answer_is_not_converted),
 		cmocka_unit_test(embeddings_are_numbers_or_base64),
 		cmocka_unit_test(the_model_is_renamed_and_nothing_else),
+		cmocka_unit_test(tokens_are_found_in_a_part_of_an_answer),
+		cmocka_unit_test(what_a_server_does_not_know_is_what_it_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
