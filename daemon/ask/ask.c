@@ -98,6 +98,7 @@ static struct ask *new_ask(struct asks *a, struct str key, const struct question
 	k->asks = a;
 	k->key = (struct str){ str_dup(key), key.len };
 	k->method = xstrdup(q->method);
+	k->who = (struct str){ str_dup(q->who), q->who.len };
 	k->origin = q->origin;
 	buf_init(&k->target, TARGET_BYTES_MAX);
 	(void)buf_append_str(&k->target, q->target); /* too long: refused when it is used */
@@ -146,6 +147,7 @@ struct ask *ask_unref(struct ask *k)
 	headers_done(&k->answer.last);
 	buf_done(&k->answer.body);
 	headers_done(&k->headers);
+	free((char *)(uintptr_t)k->who.ptr);
 	buf_done(&k->request_body);
 	buf_done(&k->target);
 	(void)secret_unref(k->token);

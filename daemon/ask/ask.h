@@ -45,6 +45,7 @@ struct answer {
 
 struct question {
 	const char *method;
+	struct str who; /* as in struct fetch_request; of the one that asks first */
 	enum fetch_origin origin;
 	struct str target;             /* path and query there */
 	const struct headers *headers; /* extra, may be NULL */

@@ -203,6 +203,7 @@ void ask_call(struct ask *k)
 	uint64_t left = time_left(k);
 	struct fetch_request request = {
 		.method = k->method,
+		.who = k->who,
 		.origin = k->origin,
 		.target = buf_str(&k->target),
 		.headers = &k->headers,

@@ -30,7 +30,8 @@ struct ask {
 	struct str key;    /* owned */
 
 	/* the question, copied */
-	char *method; /* owned */
+	char *method;   /* owned */
+	struct str who; /* owned: who asked first */
 	enum fetch_origin origin;
 	struct buf target;
 	struct headers headers;

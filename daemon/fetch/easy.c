@@ -20,8 +20,9 @@
 
 #include "common/banned.h"
 
-/* libcurl hands bodies over in 16 KiB pieces, but reads the socket in pieces of this size (performance 4.2). */
-#define RECEIVE_BUFFER_BYTES (512 * 1024L)
+/* libcurl hands bodies over in 16 KiB pieces, but reads the socket in pieces of this size. It allocates one of them, and while the
+ * transfer is paused another, for what was read and not taken. */
+#define RECEIVE_BUFFER_BYTES (64 * 1024L)
 #define SMALL_BUFFER_BYTES (16 * 1024L)
 /* A request with a body cannot be repeated when its connection turns out to be dead: use fresh ones. */
 #define IDLE_FOR_BODY_MAX_S 10L
@@ -85,6 +86,20 @@ static int own_limit(int error)
 	}
 }
 
+static bool is_own(const struct fetch *f, const struct curl_sockaddr *address)
+{
+	return f->is_own && f->is_own(f->ctx, &address->addr, address->addrlen);
+}
+
+static curl_socket_t on_open_probe(void *p, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	const struct home *h = p;
+
+	return is_own(h->fetch, address)
+		       ? CURL_SOCKET_BAD
+		       : socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static curl_socket_t on_open_socket(void *p, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct transfer *t = transfer_from(p);
@@ -92,6 +107,8 @@ static curl_socket_t on_open_socket(void *p, curlsocktype purpose, struct curl_s
 	curl_socket_t s;
 
 	if (purpose != CURLSOCKTYPE_IPCXN || transfer_check_address(t, &address->addr, address->addrlen) < 0)
+		return CURL_SOCKET_BAD;
+	if (is_own(t->fetch, address))
 		return CURL_SOCKET_BAD;
 	s = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	t->last_family = address->family;
@@ -157,7 +174,8 @@ static void add_fields_of_location(struct transfer *t)
 
 	for (size_t i = 0; t->is_at_location && i < h->count; i++)
 		if (!is_ours(h, str_from(h->fields[i].name)) ||
-		    str_eq_nocase(str_from(h->fields[i].name), STR("Authorization")))
+		    str_eq_nocase(str_from(h->fields[i].name), STR("Authorization")) ||
+		    (t->is_space && str_eq_nocase(str_from(h->fields[i].name), STR("Cookie"))))
 			add_line(t, h->fields[i].name, h->fields[i].value);
 }
 
@@ -182,6 +200,8 @@ static void add_fields(struct transfer *t)
 	add_fields_of_location(t);
 	if (!headers_get(&t->headers, STR("User-Agent")).ptr && !field_of_location(t, STR("User-Agent")).ptr)
 		add_line(t, "User-Agent", t->fetch->user_agent);
+	if (t->fetch->mark && is_home)
+		add_line(t, "X-HF-Cache-Hop", t->fetch->mark);
 	add_line(t, "Accept-Encoding", "identity");
 	if (sends_token(t))
 		add_line(t, "Authorization", secret_value(t->token).ptr);
@@ -253,7 +273,10 @@ static int set_http(struct transfer *t, CURL *easy)
 	SET(easy, CURLOPT_HTTP09_ALLOWED, 0L);
 	SET(easy, CURLOPT_PATH_AS_IS, 1L);
 	SET(easy, CURLOPT_PIPEWAIT, 0L);
-	SET(easy, CURLOPT_BUFFERSIZE, is_head ? SMALL_BUFFER_BYTES : RECEIVE_BUFFER_BYTES);
+	SET(easy, CURLOPT_BUFFERSIZE,
+	    is_head            ? SMALL_BUFFER_BYTES
+	    : t->receive_bytes ? (long)t->receive_bytes
+			       : RECEIVE_BUFFER_BYTES);
 	SET(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
 	SET(easy, CURLOPT_PRIVATE, t);
 	SET(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -361,6 +384,8 @@ CURL *easy_new_probe(struct home *h)
 	assert(easy);
 	if (set_common(h, easy) < 0 || curl_easy_setopt(easy, CURLOPT_URL, url) != CURLE_OK ||
 	    curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L) != CURLE_OK ||
+	    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_probe) != CURLE_OK ||
+	    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, h) != CURLE_OK ||
 	    curl_multi_add_handle(h->fetch->multi, easy) != CURLM_OK) {
 		curl_easy_cleanup(easy);
 		return NULL;

@@ -4,7 +4,7 @@
  *
  * Owns      the multi handle and both pools of connections, while the thread lives.
  * Threads   any; the thread itself is loop.c.
- * Bounds    connections by POOL_CONNECTIONS_MAX; transfers by those who start them.
+ * Bounds    transfers that run, and so connections in use, by FETCH_TRANSFERS_MAX; those that wait by who starts them.
  */
 #include <assert.h>
 #include <errno.h>
@@ -21,8 +21,8 @@
 #define FIRST_BYTE_TIMEOUT_MS 30000
 #define STALL_TIMEOUT_MS 30000
 #define CONNECT_TIMEOUT_MS 5000
-/* Each pool: far above what one uplink can use, far below the descriptors a service gets. */
-#define POOL_CONNECTIONS_MAX 512L
+/* Each pool's: more than there can be transfers. Where they wait is transfer.c, which knows for whom they are. */
+#define POOL_CONNECTIONS_MAX (FETCH_TRANSFERS_MAX + 64L)
 /* Of those, how many are kept when idle. */
 #define POOL_IDLE_MAX 64L
 
@@ -38,6 +38,7 @@ static int take_home(struct fetch *f, enum fetch_origin which, const char *url)
 	h->which = which;
 	h->is_backend = which >= FETCH_BACKEND_FIRST;
 	h->rules.hosts = f->redirect_hosts;
+	h->rules.space_hosts = f->space_hosts;
 	if (f->is_offline && !h->is_backend)
 		atomic_init(&h->down_since_at, clock_wall_s(f->clock));
 	if (!url || !*url)
@@ -56,18 +57,28 @@ static int take_home(struct fetch *f, enum fetch_origin which, const char *url)
 	return 0;
 }
 
-static void take_redirect_hosts(struct fetch *f, const char *const *hosts)
+/* Lower case copies; NULL ends. */
+static char **copy_hosts(const char *const *hosts)
 {
 	size_t count = 0;
+	char **copies;
 
 	while (hosts && hosts[count])
 		count++;
-	f->redirect_hosts = xcalloc(count + 1, sizeof(f->redirect_hosts[0]));
+	copies = xcalloc(count + 1, sizeof(copies[0]));
 	for (size_t i = 0; i < count; i++) {
-		f->redirect_hosts[i] = xstrdup(hosts[i]);
-		for (char *c = f->redirect_hosts[i]; *c; c++)
+		copies[i] = xstrdup(hosts[i]);
+		for (char *c = copies[i]; *c; c++)
 			*c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c;
 	}
+	return copies;
+}
+
+static void free_hosts(char **hosts)
+{
+	for (char **host = hosts; *host; host++)
+		free(*host);
+	free(hosts);
 }
 
 static int open_curl(struct fetch *f)
@@ -126,6 +137,11 @@ static struct fetch *fetch_alloc(const struct fetch_opts *opts)
 	list_init(&f->mail);
 	list_init(&f->calls);
 	list_init(&f->active);
+	list_init(&f->waiting);
+	shares_init(&f->shares, FETCH_TRANSFERS_MAX);
+	f->is_own = opts->is_own;
+	f->ctx = opts->ctx;
+	f->mark = opts->mark ? xstrdup(opts->mark) : NULL;
 	f->user_agent = xstrdup(opts->user_agent && *opts->user_agent ? opts->user_agent : "hfcached");
 	f->ca_file = opts->ca_file && *opts->ca_file ? xstrdup(opts->ca_file) : NULL;
 	f->connect_timeout_ms = opts->connect_timeout_ms ? opts->connect_timeout_ms : CONNECT_TIMEOUT_MS;
@@ -133,7 +149,8 @@ static struct fetch *fetch_alloc(const struct fetch_opts *opts)
 	f->metrics = opts->metrics;
 	f->clock = opts->clock;
 	governor_init(&f->governor);
-	take_redirect_hosts(f, opts->redirect_hosts);
+	f->redirect_hosts = copy_hosts(opts->redirect_hosts);
+	f->space_hosts = copy_hosts(opts->space_hosts);
 	return f;
 }
 
@@ -149,6 +166,8 @@ int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch)
 	for (unsigned i = 0; r == 0 && i < FETCH_BACKENDS_MAX; i++)
 		r = take_home(f, FETCH_BACKEND_FIRST + i,
 			      i < opts->backend_count ? opts->backend_urls[i] : NULL);
+	for (unsigned i = 0; r == 0 && i < FETCH_SPACES_MAX; i++)
+		r = take_home(f, FETCH_SPACE_FIRST + i, i < opts->space_count ? opts->space_urls[i] : NULL);
 	if (r == 0)
 		r = open_curl(f);
 	if (r == 0) {
@@ -173,16 +192,17 @@ void fetch_unref(struct fetch *f)
 	if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	assert(!f->multi && list_is_empty(&f->mail) && list_is_empty(&f->calls));
-	for (char **host = f->redirect_hosts; *host; host++)
-		free(*host);
-	free(f->redirect_hosts);
+	free_hosts(f->redirect_hosts);
+	free_hosts(f->space_hosts);
 	for (unsigned i = 0; i < FETCH_ORIGIN_COUNT; i++)
 		free(f->homes[i].url);
 	secret_wipe(&f->governor, sizeof(f->governor));
+	shares_done(&f->shares);
 	if (f->wake_fd >= 0)
 		(void)close(f->wake_fd);
 	lock_done(&f->lock);
 	free(f->user_agent);
+	free(f->mark);
 	free(f->ca_file);
 	free(f);
 }
@@ -212,18 +232,33 @@ bool fetch_has_origin(const struct fetch *f, enum fetch_origin which)
 	return f->homes[which].url;
 }
 
-bool fetch_may_begin_at(const struct fetch *f, enum fetch_origin which, struct str url)
+static bool may_begin_at(const struct fetch *f, enum fetch_origin which, struct str url, bool is_space)
 {
 	struct origin origin;
 	SCOPED_BUF copy;
 
 	buf_init(&copy, URL_BYTES_MAX);
-	return redirect_begin(&f->homes[which].rules, url, &copy, &origin) == 0;
+	return redirect_begin(&f->homes[which].rules, url, is_space, &copy, &origin) == 0;
+}
+
+bool fetch_may_begin_at(const struct fetch *f, enum fetch_origin which, struct str url)
+{
+	return may_begin_at(f, which, url, false);
+}
+
+bool fetch_may_begin_at_space(const struct fetch *f, enum fetch_origin which, struct str url)
+{
+	return may_begin_at(f, which, url, true);
 }
 
 bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which)
 {
 	return atomic_load(&f->homes[which].down_since_at) != 0;
+}
+
+bool fetch_is_offline(const struct fetch *f)
+{
+	return f->is_offline;
 }
 
 bool fetch_is_down(const struct fetch *f)
@@ -284,6 +319,7 @@ static void take_limits(struct transfer *t, const struct fetch_request *request)
 	t->total_timeout_ms = request->total_timeout_ms;
 	t->min_bytes_per_s = request->min_bytes_per_s;
 	t->body_bytes_max = request->body_bytes_max;
+	t->receive_bytes = request->receive_bytes;
 }
 
 static struct transfer *transfer_new(struct fetch *f, const struct fetch_request *request,
@@ -299,6 +335,8 @@ static struct transfer *transfer_new(struct fetch *f, const struct fetch_request
 	t->home = &f->homes[request->origin];
 	list_init(&t->mail_node);
 	list_init(&t->node);
+	list_init(&t->wait_node);
+	t->who = (struct str){ str_dup(request->who), request->who.len };
 	t->method = xstrdup(request->method);
 	t->is_read = strcmp(t->method, "GET") == 0 || strcmp(t->method, "HEAD") == 0;
 	t->first_target = str_dup(request->target);
@@ -309,6 +347,7 @@ static struct transfer *transfer_new(struct fetch *f, const struct fetch_request
 		headers_copy(&t->headers, request->headers);
 	if (request->location.len)
 		t->location = str_dup(request->location);
+	t->is_space = request->is_space;
 	if (request->location.len && request->location_headers)
 		headers_copy(&t->location_headers, request->location_headers);
 	t->token = secret_ref(request->token);

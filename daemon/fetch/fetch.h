@@ -16,11 +16,15 @@
  *           (2) with the breaker open or offline set, on_done comes at once with -EHOSTUNREACH; but what begins at
  *               another origin (fetch_request.location) is not stopped by the breaker of the one that was asked.
  *           (3) a body that is shorter than its Content-Length ends with an error, never with 0.
- *           (4) after a 429, or when upstream says that nothing is left, nothing more is sent for that bucket and
+ *           (4) at most FETCH_TRANSFERS_MAX transfers run at once, and of one client no more than its share (common/shares.h):
+ *               alone it has half of them. What is beyond waits for its turn, oldest first, while its time limits run, and
+ *               ends with -ENOBUFS; that is no word about upstream.
+ *           (5) after a 429, or when upstream says that nothing is left, nothing more is sent for that bucket and
  *               principal (anonymous, or a token) until the time it named is over, at most ten minutes: on_done comes
  *               at once with -EBUSY. After a 429 one transfer then goes alone and finds out.
  */
 #pragma once
+#include <sys/socket.h>
 #include "common/http/header.h"
 #include "common/http/uri.h"
 #include "policy/policy.h"
@@ -33,13 +37,23 @@ struct fetch_opts {
 	const char *hub_url;       /* "https://huggingface.co", no trailing slash; borrowed for the call */
 	const char *viewer_url;    /* the dataset viewer's; NULL: there is none */
 	const char *inference_url; /* the inference router's; NULL: there is none */
-	const char *const *backend_urls; /* of the origins FETCH_BACKEND_FIRST + i; asked also when is_offline */
+	const char *const
+		*backend_urls; /* of the origins FETCH_BACKEND_FIRST + i; asked also when is_offline */
 	unsigned backend_count;
+	const char *const *
+		space_urls; /* likewise of FETCH_SPACE_FIRST + i: apps of Spaces that run on machines of one's own */
+	unsigned space_count;
+	const char *const
+		*space_hosts; /* where the Hub runs Spaces; patterns as below, but never followed to */
 	const char *const *
 		redirect_hosts; /* allowed besides the hub's own origin; "*.hf.co" matches subdomains; NULL ends */
 	bool is_offline;        /* hub.offline: every transfer fails at once */
 	const char *user_agent; /* when the client sent none */
-	const char *ca_file;    /* NULL: the system's */
+	const char *mark;       /* sent as X-HF-Cache-Hop, to the origins only; NULL: none */
+	/* Is this address one that we listen on for these very names? It is not connected to. On fetch's thread; NULL: none is. */
+	bool (*is_own)(void *ctx, const struct sockaddr *address, socklen_t len);
+	void *ctx;
+	const char *ca_file; /* NULL: the system's */
 	uint64_t connect_timeout_ms;
 	struct metrics *metrics;
 	const struct clock *clock;
@@ -49,20 +63,28 @@ int fetch_new(const struct fetch_opts *opts, struct fetch **ret_fetch);
 void fetch_free(struct fetch *f);
 /* Borrowed for the life of f. */
 const struct origin *fetch_hub_origin(const struct fetch *f);
+/* Far above what one uplink can use, far below the descriptors a service gets. Our own questions to origins do not count. */
+#define FETCH_TRANSFERS_MAX 512
 #define FETCH_BACKENDS_MAX 32
+#define FETCH_SPACES_MAX 32
 enum fetch_origin {
 	FETCH_HUB,
 	FETCH_VIEWER,
 	FETCH_INFERENCE,
 	FETCH_BACKEND_FIRST,
-	FETCH_ORIGIN_COUNT = FETCH_BACKEND_FIRST + FETCH_BACKENDS_MAX,
+	FETCH_SPACE_FIRST = FETCH_BACKEND_FIRST + FETCH_BACKENDS_MAX,
+	FETCH_ORIGIN_COUNT = FETCH_SPACE_FIRST + FETCH_SPACES_MAX,
 };
 /* Is it configured? The Hub always is. */
 bool fetch_has_origin(const struct fetch *f, enum fetch_origin which);
 /* May a transfer begin at this absolute URL (fetch_request.location)? Any thread. */
 bool fetch_may_begin_at(const struct fetch *f, enum fetch_origin which, struct str url);
+/* The same of a transfer with is_space. */
+bool fetch_may_begin_at_space(const struct fetch *f, enum fetch_origin which, struct str url);
 /* Is it taken to be unreachable just now (offline, or its breaker is open)? Cheap; any thread. */
 bool fetch_origin_is_down(const struct fetch *f, enum fetch_origin which);
+/* hub.offline: is upstream never to be asked, by nobody? */
+bool fetch_is_offline(const struct fetch *f);
 /* The same for the Hub. */
 bool fetch_is_down(const struct fetch *f);
 /* Is it known by now whether the Hub is there? Not yet at first: one connection of our own finds out. Cheap; any thread. */
@@ -110,9 +132,12 @@ struct fetch_request {
 	 */
 	struct str location;
 	const struct headers *location_headers;
+	bool is_space; /* the app of a Space: location may be on one of space_hosts as well, and a Cookie may go there */
 	const struct headers *
 		headers; /* extra fields; Host, Authorization, Accept-Encoding, Connection are ours. Copied. */
 	struct secret *token; /* NULL: anonymous. Referenced. */
+	/* The client that it is for, of several the one that began it: its share (promise 4). Copied; empty: nobody. */
+	struct str who;
 	enum fetch_follow follow;
 	uint64_t first_byte_timeout_ms; /* until the final answer's head; 0: 30 s */
 	uint64_t stall_timeout_ms;      /* without a byte of the body, 0: 30 s; not counted while paused */
@@ -122,6 +147,7 @@ struct fetch_request {
 	 * at most 1 MiB is still to come: starting again would take longer (reliability U12).
 	 */
 	uint64_t min_bytes_per_s;
+	size_t receive_bytes; /* how much is read from a socket at once, 0: 64 KiB; held for as long as it runs */
 	bool is_background;    /* nobody waits for it: the last tenth of a rate limit is left to others */
 	bool is_once;          /* a write: on a connection of its own, on which nobody has to send it again */
 	bool expects_continue; /* the body is asked for only when upstream wants it, or is silent for a second */

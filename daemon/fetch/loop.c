@@ -216,6 +216,7 @@ static bool fetch_turn(struct fetch *f)
 	(void)curl_multi_perform(f->multi, &running);
 	take_finished(f);
 	check_deadlines(f);
+	transfers_serve_line(f);
 	if (is_stopping(f)) {
 		cancel_all(f);
 		if (close_if_idle(f))

@@ -19,6 +19,7 @@
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/lock.h"
+#include "common/shares.h"
 #include "fetch/breaker.h"
 #include "fetch/fetch.h"
 #include "fetch/governor.h"
@@ -61,7 +62,11 @@ struct fetch {
 	/* constant */
 	struct home homes[FETCH_ORIGIN_COUNT];
 	char **redirect_hosts;      /* owned; lower case; NULL ends; the rules borrow it */
+	char **space_hosts;         /* likewise */
 	char *user_agent, *ca_file; /* owned */
+	char *mark;                 /* owned, or NULL */
+	bool (*is_own)(void *ctx, const struct sockaddr *address, socklen_t len); /* or NULL */
+	void *ctx;
 	uint64_t connect_timeout_ms;
 	bool is_offline;
 	struct metrics *metrics;   /* borrowed */
@@ -78,8 +83,11 @@ struct fetch {
 	/* the fetch thread's own */
 	CURLM *multi;
 	CURLSH *pools[POOL_COUNT];
-	struct list active; /* of transfers */
-	uint64_t now;       /* monotonic, read once a turn */
+	struct list active;   /* of transfers */
+	struct list waiting;  /* those of them that wait for their turn, oldest first */
+	struct shares shares; /* of those that run */
+	bool has_room;        /* one has ended since the line was looked at */
+	uint64_t now;         /* monotonic, read once a turn */
 	uint64_t checked_mono_ms;
 };
 
@@ -103,6 +111,8 @@ struct transfer {
 	char *method, *first_target; /* owned */
 	size_t first_target_len;
 	char *location; /* owned; NULL: the first hop is the target */
+	bool is_space;
+	struct str who; /* owned; empty: nobody */
 	struct headers headers, location_headers;
 	struct secret *token; /* shared */
 	enum fetch_follow follow;
@@ -111,13 +121,16 @@ struct transfer {
 	int64_t body_bytes;
 	uint64_t body_bytes_max;
 	uint64_t min_bytes_per_s;
+	size_t receive_bytes;
 	bool is_background;
 	struct fetch_ops ops;
 	void *ctx;
 
 	/* from here on the fetch thread's */
 	struct list node;
+	struct list wait_node; /* in fetch->waiting until its first hop begins */
 	bool is_active, is_done;
+	bool has_place;   /* one of its client's share */
 	bool has_doubted; /* its silence was noted */
 	/* once a hop was elsewhere, the token stays at home, wherever the road leads */
 	bool has_left_home;
@@ -177,6 +190,8 @@ void health_stop(struct fetch *f);
 /* transfer.c; fetch thread */
 struct transfer *transfer_ref(struct transfer *t);
 void transfer_begin(struct transfer *t);
+/* Those whose turn has come. Once a turn, outside of libcurl. */
+void transfers_serve_line(struct fetch *f);
 void transfer_continue(struct transfer *t);
 /* libcurl is finished with this hop. */
 void transfer_hop_ended(struct transfer *t, CURLcode code);

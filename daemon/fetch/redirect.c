@@ -61,9 +61,9 @@ static bool pattern_matches(struct str pattern, const struct origin *o)
 	return origin_host(o).len > host.len && str_ends_with(origin_host(o), host);
 }
 
-static bool is_listed(const struct redirect_rules *rules, const struct origin *o)
+static bool is_listed(char **hosts, const struct origin *o)
 {
-	for (char **host = rules->hosts; host && *host; host++)
+	for (char **host = hosts; host && *host; host++)
 		if (pattern_matches(str_from(*host), o))
 			return true;
 	return false;
@@ -77,7 +77,7 @@ static bool is_allowed(const struct redirect_rules *rules, const struct origin *
 		return false;
 	if ((rules->hub_address.family || rules->hub_is_localhost) && strcmp(rules->hub.host, o->host) == 0)
 		return true;
-	return is_listed(rules, o);
+	return is_listed(rules->hosts, o);
 }
 
 int redirect_decide(const struct redirect_rules *rules, const struct redirect_facts *facts,
@@ -102,15 +102,23 @@ int redirect_decide(const struct redirect_rules *rules, const struct redirect_fa
 	return 1;
 }
 
-int redirect_begin(const struct redirect_rules *rules, struct str location, struct buf *ret_url,
-		   struct origin *ret_origin)
+/* Never in the clear when the Hub itself is asked over TLS. */
+static bool is_space_host(const struct redirect_rules *rules, const struct origin *o)
+{
+	return (o->is_tls || !rules->hub.is_tls) && is_listed(rules->space_hosts, o);
+}
+
+int redirect_begin(const struct redirect_rules *rules, struct str location, bool is_space,
+		   struct buf *ret_url, struct origin *ret_origin)
 {
 	struct str url, fragment, rest;
 	struct origin to;
 
 	(void)str_cut(location, '#', &url, &fragment);
 	/* byte for byte: a signature may cover each of them */
-	if (origin_parse(url, &to, &rest) < 0 || !is_allowed(rules, &to) || buf_append_str(ret_url, url) < 0)
+	if (origin_parse(url, &to, &rest) < 0 ||
+	    !(is_allowed(rules, &to) || (is_space && is_space_host(rules, &to))) ||
+	    buf_append_str(ret_url, url) < 0)
 		return -EACCES;
 	*ret_origin = to;
 	return 0;

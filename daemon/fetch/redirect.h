@@ -11,7 +11,7 @@
  *           "name:8443": that port.
  */
 #pragma once
-#include "fetch/address.h"
+#include "common/http/address.h"
 #include "fetch/fetch.h"
 
 #define REDIRECT_HOPS_MAX 5
@@ -21,6 +21,7 @@ struct redirect_rules {
 	struct address hub_address; /* family 0 unless the Hub's URL names a loopback or private address */
 	bool hub_is_localhost;      /* its URL says "localhost" */
 	char **hosts;               /* owned by fetch; lower case; NULL ends */
+	char **space_hosts; /* likewise: where a transfer for a Space may begin; no redirect leads there */
 };
 
 struct redirect_facts {
@@ -45,8 +46,8 @@ int redirect_decide(const struct redirect_rules *rules, const struct redirect_fa
  * An absolute URL that the origin gave in an answer: may a transfer begin there? As for a redirect of its first answer.
  * Returns 0; -EACCES.
  */
-int redirect_begin(const struct redirect_rules *rules, struct str location, struct buf *ret_url,
-		   struct origin *ret_origin);
+int redirect_begin(const struct redirect_rules *rules, struct str location, bool is_space,
+		   struct buf *ret_url, struct origin *ret_origin);
 /* May a connection for this origin go to this address? */
 bool redirect_address_ok(const struct redirect_rules *rules, const struct origin *origin,
 			 const struct address *to);

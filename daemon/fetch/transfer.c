@@ -5,7 +5,7 @@
  * Owns      what was asked, the time limits, the way from one hop to the next.
  * Never     touches a transfer that is not active; calls on_done twice.
  * Threads   all on the fetch thread, but ref and unref.
- * Life      mailed -> active -> (hop ended -> next hop)* -> done. Each way out leads through transfer_end().
+ * Life      mailed -> active -> (its turn comes) -> (hop ended -> next hop)* -> done. Each way out leads through transfer_end().
  */
 #include <assert.h>
 #include <errno.h>
@@ -31,6 +31,7 @@ struct transfer *transfer_unref(struct transfer *t)
 	free(t->method);
 	free(t->first_target);
 	free(t->location);
+	free((char *)(uintptr_t)t->who.ptr);
 	headers_done(&t->headers);
 	headers_done(&t->location_headers);
 	(void)secret_unref(t->token);
@@ -184,7 +185,7 @@ static int begin_at_location(struct transfer *t)
 	int r;
 
 	buf_reset(&t->url);
-	r = redirect_begin(&t->home->rules, str_from(t->location), &t->url, &t->origin);
+	r = redirect_begin(&t->home->rules, str_from(t->location), t->is_space, &t->url, &t->origin);
 	if (r < 0) {
 		log_refused_location(str_from(t->location));
 		return r;
@@ -199,6 +200,47 @@ static int begin_at_location(struct transfer *t)
 static bool breaker_stops(struct transfer *t)
 {
 	return !t->is_own && !t->has_left_home && !breaker_lets(&t->home->breaker);
+}
+
+/* Its turn has come. */
+static int start_first_hop(struct transfer *t)
+{
+	list_remove(&t->wait_node);
+	return breaker_stops(t) ? -EHOSTUNREACH : start_hop(t);
+}
+
+/* A place of its own is not needed by what we ask ourselves: a full line must not look like an upstream that is gone. */
+static bool takes_place(struct transfer *t)
+{
+	if (!t->is_own)
+		t->has_place = shares_take(&t->fetch->shares, t->who);
+	return t->is_own || t->has_place;
+}
+
+void transfers_serve_line(struct fetch *f)
+{
+	if (!f->has_room)
+		return;
+	f->has_room = false;
+	LIST_EACH(node, &f->waiting) {
+		struct transfer *t = LIST_ENTRY(node, struct transfer, wait_node);
+		int r = takes_place(t) ? start_first_hop(t) : 0;
+
+		if (r < 0)
+			transfer_end(t, r);
+		if (f->shares.taken == f->shares.max)
+			return;
+	}
+}
+
+static void leave_place(struct transfer *t)
+{
+	list_remove(&t->wait_node);
+	if (!t->has_place)
+		return;
+	t->has_place = false;
+	shares_give(&t->fetch->shares, t->who);
+	t->fetch->has_room = true;
 }
 
 void transfer_begin(struct transfer *t)
@@ -221,8 +263,10 @@ void transfer_begin(struct transfer *t)
 		r = begin_at_location(t);
 	if (r == 0 && breaker_stops(t))
 		r = -EHOSTUNREACH;
-	if (r == 0)
-		r = start_hop(t);
+	if (r == 0 && takes_place(t))
+		r = start_first_hop(t);
+	else if (r == 0)
+		list_add_tail(&t->fetch->waiting, &t->wait_node);
 	if (r < 0)
 		transfer_end(t, r);
 }
@@ -232,6 +276,7 @@ void transfer_end(struct transfer *t, int error)
 	assert(t->is_active && !t->is_done);
 	easy_end_hop(t);
 	leave_governor(t);
+	leave_place(t);
 	t->is_active = false;
 	t->is_done = true;
 	list_remove(&t->node);
@@ -418,7 +463,7 @@ void transfer_check_deadlines(struct transfer *t)
 	if (!is_late && !is_crawling(t))
 		return;
 	had_connection = t->sockets_opened || t->is_connected;
-	/* without one it was still in libcurl's queue, behind as many as we allow: that says nothing about upstream */
+	/* without one it was still in line, behind as many as we allow: that says nothing about upstream */
 	note_failure(t, had_connection ? -ETIMEDOUT : -ECANCELED);
 	transfer_end(t, had_connection ? -ETIMEDOUT : -ENOBUFS);
 }

@@ -21,7 +21,8 @@
  *           (6) no reader waits over 60 s without a byte or an error (U12).
  *           (7) upstream is asked for bytes only when there is room for them: for a window its own, for a
  *               whole fill the rest of the file at once. A reader begins only then.
- *           (8) at most opts.transfers_max transfers run at once; flights that want more take turns.
+ *           (8) at most opts.transfers_max transfers run at once; flights that want more take turns. Those that one client
+ *               began have its share of them at most, and of the table (common/shares.h), however many others read them.
  */
 #pragma once
 #include "common/waiter.h"
@@ -63,13 +64,15 @@ struct flight_source {
 	struct secret *token; /* of the reader that joins; used when the leader's is refused (F.2 rule 6) */
 	struct str commit;    /* X-Repo-Commit that the Hub hop must repeat; empty: not checked */
 	struct str label;     /* for the log: "models/acme/pub model.bin" */
+	struct str who;       /* the client's address; empty: nobody */
 	bool may_leave; /* this reader may hang up once it has the head: little is fetched for it in its first moment */
 };
 /*
  * Joins the flight of this content or starts one.
  * range    what this reader will send, within [0, want->size), not empty
  * is_open  the request said "N-" or nothing: everything to the end
- * Returns 0; -EEXIST it is stored by now: open the blob instead; -E2BIG too many flights (1024) or readers.
+ * Returns 0; -EEXIST it is stored by now: open the blob instead; -E2BIG too many flights (1024; of one client its share) or
+ * readers.
  * The reader is the caller's; reader_free() is the only way out.
  */
 int flight_join(struct flights *f, const struct content_id *want, const struct flight_source *source,

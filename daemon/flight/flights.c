@@ -30,6 +30,7 @@ struct source *source_new(const struct flight_source *from)
 	s->location = str_dup(from->location);
 	s->commit = str_dup(from->commit);
 	s->label = str_dup(from->label);
+	s->who = str_dup(from->who);
 	s->token = from->token ? secret_ref(from->token) : NULL;
 	return s;
 }
@@ -48,6 +49,7 @@ struct source *source_unref(struct source *s)
 	free(s->location);
 	free(s->commit);
 	free(s->label);
+	free(s->who);
 	if (s->token)
 		(void)secret_unref(s->token);
 	free(s);
@@ -67,6 +69,8 @@ void flights_unref(struct flights *f)
 	if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	map_free(f->by_key, NULL);
+	shares_done(&f->places);
+	shares_done(&f->running);
 	pthread_cond_destroy(&f->idle);
 	lock_done(&f->lock);
 	free(f);
@@ -102,6 +106,7 @@ static void flight_free(struct flight *fl)
 	hasher_free(fl->hasher);
 	free(fl->hash_buffer);
 	(void)source_unref(fl->source);
+	free(fl->who);
 	if (fl->fd >= 0)
 		(void)close(fl->fd); /* for reading only */
 	waiters_done(&fl->waiters);
@@ -154,6 +159,13 @@ static bool has_just_landed_locked(struct flights *f, const char *key)
 	return false;
 }
 
+static void leave_table_locked(struct flight *fl)
+{
+	(void)map_take(fl->all->by_key, str_from(fl->key));
+	shares_give(&fl->all->places, str_from(fl->who));
+	fl->is_in_table = false;
+}
+
 void flight_leave_table(struct flight *fl, bool has_landed)
 {
 	struct flights *f = fl->all;
@@ -161,10 +173,8 @@ void flight_leave_table(struct flight *fl, bool has_landed)
 
 	lock_take(&f->lock);
 	was_in = fl->is_in_table;
-	if (was_in) {
-		(void)map_take(f->by_key, str_from(fl->key));
-		fl->is_in_table = false;
-	}
+	if (was_in)
+		leave_table_locked(fl);
 	if (has_landed) {
 		struct landed *l = &f->landed[f->landed_next++ % LANDED_COUNT];
 
@@ -184,10 +194,8 @@ bool flight_retire(struct flight *fl)
 	lock_take(&f->lock);
 	lock_take(&fl->lock);
 	is_out = fl->is_in_table && fl->reader_count == 0;
-	if (is_out) {
-		(void)map_take(f->by_key, str_from(fl->key));
-		fl->is_in_table = false;
-	}
+	if (is_out)
+		leave_table_locked(fl);
 	lock_drop(&fl->lock);
 	lock_drop(&f->lock);
 	if (is_out)
@@ -252,15 +260,15 @@ static int join_locked(struct flights *f, const struct content_id *want, struct 
 		if (error != -EAGAIN)
 			return error;
 		/* It has just ended and will find itself out of the table: the name is for the next one. */
-		(void)map_take(f->by_key, str_from(key));
-		fl->is_in_table = false;
+		leave_table_locked(fl);
 		flight_unref(fl);
 	}
 	if (has_just_landed_locked(f, key))
 		return -EEXIST;
-	if (map_count(f->by_key) >= FLIGHTS_MAX)
+	if (!shares_take(&f->places, str_from(r->source->who)))
 		return -E2BIG;
 	fl = flight_new(f, want, key);
+	fl->who = xstrdup(r->source->who);
 	(void)map_put(f->by_key, str_from(key), fl);
 	fl->is_in_table = true;
 	return add_reader(fl, r);
@@ -311,7 +319,8 @@ struct flights *flights_new(const struct flights_opts *opts)
 	lock_init(&f->lock, LOCK_FLIGHTS);
 	pthread_cond_init(&f->idle, NULL);
 	f->by_key = map_new();
-	f->transfers_max = opts->transfers_max ? opts->transfers_max : TRANSFERS_MAX;
+	shares_init(&f->places, FLIGHTS_MAX);
+	shares_init(&f->running, opts->transfers_max ? opts->transfers_max : TRANSFERS_MAX);
 	list_init(&f->line);
 	return f;
 }

@@ -26,6 +26,7 @@
 #include "common/list.h"
 #include "common/lock.h"
 #include "common/map.h"
+#include "common/shares.h"
 #include "flight/flight.h"
 #include "flight/head.h"
 #include "flight/plan.h"
@@ -84,6 +85,7 @@ enum flight_state {
 struct source {
 	atomic_uint refs;
 	char *target, *location, *commit, *label; /* owned; never NULL */
+	char *who;                                /* owned: the client's address */
 	struct secret *token;                     /* shared */
 	bool is_location_spent; /* fetch thread: it was refused, target is asked from now on */
 	bool is_refused;        /* guarded by the flight's lock */
@@ -149,6 +151,7 @@ struct flight {
 	atomic_uint refs;
 	struct content_id id;           /* constant */
 	char key[CONTENT_HEX_MAX + 24]; /* constant */
+	char *who;                      /* owned, constant: the address of who began it */
 	struct waiters waiters;
 
 	struct lock lock;
@@ -218,15 +221,15 @@ struct flights {
 	pthread_cond_t idle; /* nothing is busy */
 	/* guarded by lock */
 	struct map *by_key;
-	unsigned busy; /* segments, jobs and answers that are still to come */
+	struct shares places; /* in by_key, of who began it */
+	unsigned busy;        /* segments, jobs and answers that are still to come */
 	bool is_ending;
 	struct landed landed[LANDED_COUNT];
 	unsigned landed_next;
 
-	unsigned transfers_max; /* constant */
 	/* fetch thread */
-	unsigned running; /* slots that are taken */
-	struct list line; /* of struct flight.in_line */
+	struct shares running; /* slots that are taken */
+	struct list line;      /* of struct flight.in_line */
 };
 
 /* --- flights.c --- */
@@ -309,7 +312,7 @@ bool segments_flush(struct flight *fl, uint64_t waited_ms);
 /* May the flight begin one more transfer? If not, it stands in line, and its turn comes with a slot. */
 bool slot_take(struct flight *fl);
 /* The transfer has ended. */
-void slot_free(struct flights *f);
+void slot_free(struct flight *fl);
 /* Gives on what the turn did not use, and leaves the line if the turn wanted nothing. */
 void slots_end_turn(struct flight *fl);
 

@@ -3,8 +3,8 @@
  * slots - how many transfers run at once over all flights, and whose turn it is when there are too many.
  *
  * A flight that finds no free slot stands in line, once. A slot that becomes free is given to the first in
- * line, which goes to the end if it wants another: so eight ranges of one file do not keep seven other files
- * waiting.
+ * line whose client has not its share yet, and which goes to the end if it wants another: so eight ranges of one file do not
+ * keep seven other files waiting, and many files of one client not those of others.
  * Owns      flights->running and flights->line, flight->slots.
  * Threads   the fetch thread; is_in_line is written under the flight's lock, for flight_post_turn().
  * Promises  (1) a slot is taken by a running transfer, or by a flight in whose next turn it is used or given
@@ -43,14 +43,20 @@ static void leave_line(struct flight *fl)
 	flights_not_busy(fl->all);
 }
 
-/* What is free goes to those in line. */
+static struct str who_of(const struct flight *fl)
+{
+	return str_from(fl->who);
+}
+
+/* What is free goes to those in line. After it nobody in line could have one. */
 static void serve_line(struct flights *f)
 {
-	while (f->running < f->transfers_max && !list_is_empty(&f->line)) {
-		struct flight *fl = LIST_ENTRY(f->line.next, struct flight, in_line);
+	LIST_EACH(node, &f->line) {
+		struct flight *fl = LIST_ENTRY(node, struct flight, in_line);
 
+		if (!shares_take(&f->running, who_of(fl)))
+			continue;
 		leave_line(fl);
-		f->running++;
 		fl->slots++;
 		fetch_call(f->opts.fetch, 0, flight_on_turn, fl);
 	}
@@ -58,26 +64,21 @@ static void serve_line(struct flights *f)
 
 bool slot_take(struct flight *fl)
 {
-	struct flights *f = fl->all;
-
 	fl->wants_slot = true;
 	if (fl->slots > 0) {
 		fl->slots--;
 		return true;
 	}
-	if (f->running < f->transfers_max && list_is_empty(&f->line)) {
-		f->running++;
+	if (shares_take(&fl->all->running, who_of(fl)))
 		return true;
-	}
 	enter_line(fl);
 	return false;
 }
 
-void slot_free(struct flights *f)
+void slot_free(struct flight *fl)
 {
-	assert(f->running > 0);
-	f->running--;
-	serve_line(f);
+	shares_give(&fl->all->running, who_of(fl));
+	serve_line(fl->all);
 }
 
 void slots_end_turn(struct flight *fl)
@@ -88,9 +89,8 @@ void slots_end_turn(struct flight *fl)
 	fl->wants_slot = false;
 	if (is_leaving)
 		leave_line(fl);
-	assert(f->running >= fl->slots);
-	f->running -= fl->slots;
-	fl->slots = 0;
+	for (; fl->slots > 0; fl->slots--)
+		shares_give(&f->running, who_of(fl));
 	serve_line(f);
 	if (is_leaving)
 		flight_unref(fl);

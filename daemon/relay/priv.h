@@ -9,10 +9,18 @@
 #pragma once
 #include <stdatomic.h>
 
+#include "common/shares.h"
 #include "relay/pipe.h"
 #include "relay/relay.h"
 
-#define RELAY_PIPE_BYTES ((size_t)256 * 1024)
+/*
+ * Of each relay: its pipes, and what libcurl reads at once, of which it holds two while a pipe is full. While there are few, they
+ * have more: for one fast reader small steps cost a tenth of the processor more.
+ */
+#define RELAY_PIPE_BYTES ((size_t)64 * 1024)
+#define RELAY_RECEIVE_BYTES ((size_t)32 * 1024)
+#define RELAYS_WIDE 8
+#define RELAY_WIDE_BYTES ((size_t)256 * 1024) /* both */
 
 struct verify {
 	struct content_id want;
@@ -35,15 +43,27 @@ int verify_body(struct verify *v, const void *bytes, size_t len);
 int verify_end(struct verify *v);
 
 struct relays {
+	struct lock lock;          /* rank RELAY; never together with that of a relay */
+	struct shares places;      /* guarded by lock */
+	unsigned wide;             /* likewise */
 	struct fetch *fetch;       /* borrowed */
 	struct metrics *metrics;   /* borrowed */
 	const struct clock *clock; /* borrowed */
 };
 
 struct relay {
-	atomic_uint refs;          /* the server's, and fetch's until on_done */
-	struct transfer *transfer; /* shared; server side only */
-	char *label;               /* owned; method and path for the log */
+	atomic_uint refs;      /* the server's, and fetch's until on_done */
+	struct relays *relays; /* borrowed; server side only */
+	struct str who;        /* owned */
+	bool is_wide;
+	struct transfer *transfer;         /* shared; server side only */
+	char *label;                       /* owned; method and path for the log */
+	const struct relay_filter *filter; /* NULL: none; this and what follows, server side only */
+	void *filter_ctx;                  /* owned */
+	struct buf filtered;               /* what it made of the last piece */
+	size_t filtered_at;                /* how much of that is out */
+	bool is_filter_over;
+	int filter_error;
 	bool has_body, has_verify;
 	struct verify verify; /* fetch thread only */
 

@@ -18,26 +18,58 @@
 #define READ_FIRST_BYTE_MS 30000
 #define WRITE_FIRST_BYTE_MS 120000
 #define STALL_MS 60000
+/* Of an app, which works as long as it likes, and may have nothing to say for as long. */
+#define SPACE_MS 600000
 
 struct relays *relays_new(const struct relays_opts *opts)
 {
 	struct relays *r = xcalloc(1, sizeof(*r));
 
 	*r = (struct relays){ .fetch = opts->fetch, .metrics = opts->metrics, .clock = opts->clock };
+	lock_init(&r->lock, LOCK_RELAY);
+	shares_init(&r->places, RELAYS_MAX);
 	return r;
 }
 
 void relays_free(struct relays *r)
 {
-	free(r); /* running ones do not look back */
+	if (!r)
+		return;
+	/* what fetch has not ended yet does not look back */
+	shares_done(&r->places);
+	lock_done(&r->lock);
+	free(r);
 }
 
-static struct relay *relay_new(const struct relay_query *q)
+static bool take_place(struct relays *r, struct str who, bool *ret_is_wide)
 {
+	SCOPED_LOCK(&r->lock);
+
+	if (!shares_take(&r->places, who))
+		return false;
+	*ret_is_wide = r->wide < RELAYS_WIDE;
+	r->wide += *ret_is_wide;
+	return true;
+}
+
+static void give_place(struct relays *r, struct str who, bool was_wide)
+{
+	SCOPED_LOCK(&r->lock);
+
+	shares_give(&r->places, who);
+	r->wide -= was_wide;
+}
+
+static struct relay *relay_new(struct relays *relays, const struct relay_query *q, bool is_wide)
+{
+	const size_t pipe_bytes = is_wide ? RELAY_WIDE_BYTES : RELAY_PIPE_BYTES;
 	struct relay *r = xcalloc(1, sizeof(*r));
 	struct str path, query;
 
 	atomic_init(&r->refs, 2);
+	r->relays = relays;
+	r->is_wide = is_wide;
+	r->who = (struct str){ str_dup(q->who), q->who.len };
 	/* the query may be a signature */
 	uri_split_target(q->target.len ? q->target : q->location, &path, &query);
 	r->label = xasprintf("%s %.*s", q->method, STR_ARGS(path));
@@ -53,8 +85,8 @@ static struct relay *relay_new(const struct relay_query *q)
 		r->open_end = r->verify.body_bytes - r->verify.held_back;
 	}
 	/* what is held back must not fill the pipe */
-	pipe_init(&r->down, RELAY_PIPE_BYTES + (size_t)r->verify.held_back);
-	pipe_init(&r->up, RELAY_PIPE_BYTES);
+	pipe_init(&r->down, pipe_bytes + (size_t)r->verify.held_back);
+	pipe_init(&r->up, pipe_bytes);
 	return r;
 }
 
@@ -69,24 +101,29 @@ void relay_unref(struct relay *r)
 	headers_done(&r->headers);
 	verify_done(&r->verify);
 	free(r->label);
+	free((char *)(uintptr_t)r->who.ptr);
 	free(r);
 }
 
 int relay_start(struct relays *relays, const struct relay_query *q, struct relay **ret_relay)
 {
-	struct relay *r = relay_new(q);
-	bool is_read = strcmp(q->method, "GET") == 0 || strcmp(q->method, "HEAD") == 0;
+	struct relay *r;
+	bool is_wide, is_read = strcmp(q->method, "GET") == 0 || strcmp(q->method, "HEAD") == 0;
 	struct fetch_request request = {
 		.method = q->method,
 		.origin = q->origin,
 		.target = q->target,
 		.location = q->location,
 		.location_headers = q->location_headers,
+		.is_space = q->is_space,
 		.headers = q->headers,
 		.token = q->token,
+		.who = q->who,
 		.follow = q->follow,
-		.first_byte_timeout_ms = is_read ? READ_FIRST_BYTE_MS : WRITE_FIRST_BYTE_MS,
-		.stall_timeout_ms = STALL_MS,
+		.first_byte_timeout_ms = q->is_space ? SPACE_MS
+					 : is_read   ? READ_FIRST_BYTE_MS
+						     : WRITE_FIRST_BYTE_MS,
+		.stall_timeout_ms = q->is_space ? SPACE_MS : STALL_MS,
 		.is_once = !is_read,
 		.has_body = q->has_body,
 		.expects_continue = q->expects_continue,
@@ -96,7 +133,10 @@ int relay_start(struct relays *relays, const struct relay_query *q, struct relay
 	assert(!q->verify || (strcmp(q->method, "GET") == 0 && !q->has_body));
 	assert(!q->range.end ||
 	       (q->verify && q->range.first < q->range.end && q->range.end <= q->verify->size));
-	*ret_relay = r;
+	if (!take_place(relays, q->who, &is_wide))
+		return -EUSERS;
+	request.receive_bytes = is_wide ? RELAY_WIDE_BYTES : RELAY_RECEIVE_BYTES;
+	*ret_relay = r = relay_new(relays, q, is_wide);
 	return fetch_start(relays->fetch, &request, &relay_ops, r, &r->transfer);
 }
 
@@ -107,6 +147,11 @@ void relay_free(struct relay *r)
 	lock_take(&r->lock);
 	r->is_closed = true;
 	lock_drop(&r->lock);
+	give_place(r->relays, r->who, r->is_wide);
+	if (r->filter)
+		r->filter->free_ctx(TAKE_PTR(r->filter_ctx));
+	r->filter = NULL;
+	buf_done(&r->filtered);
 	transfer_cancel(r->transfer);
 	r->transfer = transfer_unref(r->transfer);
 	relay_unref(r);
@@ -140,7 +185,8 @@ static ssize_t read_locked(struct relay *r, void *bytes, size_t len_max, bool *r
 	size_t len = pipe_take(&r->down, bytes, readable < len_max ? (size_t)readable : len_max);
 
 	r->taken += len;
-	if (r->is_paused_down && pipe_free_room(&r->down) >= RELAY_PIPE_BYTES / 2) {
+	if (r->is_paused_down &&
+	    pipe_free_room(&r->down) >= (r->is_wide ? RELAY_WIDE_BYTES : RELAY_PIPE_BYTES) / 2) {
 		r->is_paused_down = false;
 		*ret_resume = true;
 	}
@@ -149,7 +195,7 @@ static ssize_t read_locked(struct relay *r, void *bytes, size_t len_max, bool *r
 	return r->is_done ? r->error : -EAGAIN;
 }
 
-ssize_t relay_read(struct relay *r, void *bytes, size_t len_max)
+static ssize_t read_raw(struct relay *r, void *bytes, size_t len_max)
 {
 	bool must_resume = false;
 	ssize_t len;
@@ -161,6 +207,60 @@ ssize_t relay_read(struct relay *r, void *bytes, size_t len_max)
 	if (must_resume)
 		transfer_resume(r->transfer);
 	return len;
+}
+
+#define FILTERED_PIECE 16384
+
+void relay_set_filter(struct relay *r, const struct relay_filter *filter, void *take_ctx)
+{
+	assert(!r->filter && r->taken == 0);
+	r->filter = filter;
+	r->filter_ctx = take_ctx;
+	buf_init(&r->filtered, filter->piece_bytes_max);
+}
+
+/* One more piece through the filter. Returns 0; -EAGAIN. */
+static int filter_some(struct relay *r)
+{
+	char piece[FILTERED_PIECE];
+	ssize_t n = read_raw(r, piece, sizeof(piece));
+
+	if (n == -EAGAIN)
+		return -EAGAIN;
+	buf_reset(&r->filtered);
+	r->filtered_at = 0;
+	if (n > 0) {
+		r->filter_error =
+			r->filter->piece(r->filter_ctx, (struct str){ piece, (size_t)n }, &r->filtered);
+	} else {
+		r->filter_error = r->filter->end(r->filter_ctx, (int)n, &r->filtered);
+		r->filter_error = n < 0 ? (int)n : r->filter_error;
+	}
+	r->is_filter_over = n <= 0 || r->filter_error < 0;
+	return 0;
+}
+
+static ssize_t read_filtered(struct relay *r, void *bytes, size_t len_max)
+{
+	size_t left;
+
+	while (r->filtered_at == r->filtered.len) {
+		if (r->is_filter_over)
+			return r->filter_error;
+		if (filter_some(r) == -EAGAIN)
+			return -EAGAIN;
+	}
+	left = r->filtered.len - r->filtered_at;
+	if (len_max > left)
+		len_max = left;
+	memcpy(bytes, r->filtered.bytes + r->filtered_at, len_max);
+	r->filtered_at += len_max;
+	return (ssize_t)len_max;
+}
+
+ssize_t relay_read(struct relay *r, void *bytes, size_t len_max)
+{
+	return r->filter ? read_filtered(r, bytes, len_max) : read_raw(r, bytes, len_max);
 }
 
 /* Nobody will read more of the request's body: fetch stops sending when the answer is a refusal. */

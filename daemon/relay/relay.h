@@ -4,7 +4,7 @@
  *
  * For what the cache does not understand (any known Hub path, every method), and for blobs that do not fit
  * in the store.
- * Owns      two bounded pipes (256 KiB each way) between a server thread and the fetch thread.
+ * Owns      two bounded pipes (one each way) between a server thread and the fetch thread.
  * Never     retries; stores; follows a redirect that the caller did not ask to be followed.
  * Threads   relay_* from the connection's server thread; the other ends run on the fetch thread.
  * Promises  (1) with `verify`, no byte comes out unless the Hub's own hops name that content (and its size and
@@ -13,7 +13,10 @@
  *               matched. Of a range, only what was said of it can be checked: 206, exactly that Content-Range,
  *               that many bytes.
  *           (2) the request body is sent upstream once, in order, with its framing (size or chunked) kept.
- *           (3) memory is bounded whatever either side does; a slow reader pauses upstream.
+ *           (3) memory is bounded whatever either side does: a slow reader pauses upstream. A relay costs at most 256 KiB,
+ *               with all that libcurl and the server hold for it (eight of them 1 MiB, for fast lines; with `verify` what is held
+ *               back on top). There are RELAYS_MAX at most, so 136 MiB, and of one client its share (common/shares.h): what is
+ *               beyond is refused with -EUSERS at once.
  */
 #pragma once
 #include "common/hash.h"
@@ -32,12 +35,15 @@ struct relays_opts {
 struct relays *relays_new(const struct relays_opts *opts);
 void relays_free(struct relays *r);
 
+#define RELAYS_MAX 512
 struct relay_query {
+	struct str who; /* the client's address; empty: nobody */
 	const char *method;
 	enum fetch_origin origin;
 	struct str target;
 	struct str location; /* as in struct fetch_request; empty: ask target */
 	const struct headers *location_headers;
+	bool is_space; /* likewise; and its answer may take, or be silent for, ten minutes */
 	const struct headers *headers;
 	struct secret *token;
 	enum fetch_follow follow;
@@ -50,6 +56,7 @@ struct relay_query {
 	bool is_by_digest; /* with verify: target asks for it by its digest, so that whatever is answered is said to be it */
 	struct str commit; /* with verify: of this commit; empty: any */
 };
+/* Returns 0; -EUSERS there are too many. All else that fails comes through relay_head(). */
 int relay_start(struct relays *r, const struct relay_query *q, struct relay **ret_relay);
 void relay_free(struct relay *r); /* cancels */
 DEFINE_SCOPE(struct relay *, relay_free);
@@ -58,6 +65,19 @@ DEFINE_SCOPE(struct relay *, relay_free);
  * life. */
 int relay_head(struct relay *r, int *ret_status, const struct headers **ret_headers,
 	       int64_t *ret_content_length);
+/*
+ * What changes the answer's bytes on their way out, or looks at them: relay_read() gives what it makes of them. On the server
+ * thread; once the head has come, before the first byte is read. Its length is then not what the head says.
+ */
+struct relay_filter {
+	/* A piece has come: appends what becomes of it. Returns 0; other: the connection is broken off. */
+	int (*piece)(void *ctx, struct str piece, struct buf *out);
+	/* The answer is over, well (0) or not: appends what was still held back. Returns as piece(). */
+	int (*end)(void *ctx, int error, struct buf *out);
+	void (*free_ctx)(void *ctx);
+	size_t piece_bytes_max; /* of what becomes of 16 KiB */
+};
+void relay_set_filter(struct relay *r, const struct relay_filter *filter, void *take_ctx);
 /* Bytes of the answer: > 0; 0 the end; -EAGAIN; other: break the connection. */
 ssize_t relay_read(struct relay *r, void *bytes, size_t len_max);
 /* Has upstream asked for the request's body? Who waits for anything is woken when it does. */

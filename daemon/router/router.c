@@ -5,8 +5,10 @@
 #include "router/router.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include "common/alloc.h"
 #include "common/http/token.h"
+#include "common/log.h"
 #include "router/match.h"
 
 enum methods { GET_HEAD = 1, POST_ONLY = 2, ANY = 3 };
@@ -15,6 +17,8 @@ struct router {
 	struct hub *hub;
 	struct infer *infer;
 	struct admin *admin;
+	char *mark; /* owned, or NULL */
+	atomic_bool has_told_of_circle;
 };
 
 typedef int (*hub_handler)(struct hub *, struct request *, const struct hub_route *, struct reply *);
@@ -47,9 +51,17 @@ ADMIN_ENTRY(admin_healthz)
 ADMIN_ENTRY(admin_readyz)
 ADMIN_ENTRY(admin_metrics)
 ADMIN_ENTRY(admin_status)
+ADMIN_ENTRY(admin_repos)
+ADMIN_ENTRY(admin_usage)
+ADMIN_ENTRY(admin_repo)
+ADMIN_ENTRY(admin_certificate)
 HUB_ENTRY(hub_file)
 HUB_ENTRY(hub_bucket_file)
 HUB_ENTRY(hub_space)
+HUB_ENTRY(hub_space_runtime)
+HUB_ENTRY(hub_space_host)
+HUB_ENTRY(hub_space_by_subdomain)
+HUB_ENTRY(hub_space_words)
 HUB_ENTRY(hub_raw)
 HUB_ENTRY(hub_resolve_cache)
 HUB_ENTRY(hub_whoami)
@@ -73,6 +85,9 @@ HUB_ENTRY(hub_git_push)
 HUB_ENTRY(hub_paths_info)
 HUB_ENTRY(hub_refs)
 HUB_ENTRY(hub_xet_token)
+HUB_ENTRY(hub_xet_write_token)
+HUB_ENTRY(hub_xet_upload)
+HUB_ENTRY(hub_xet_telemetry)
 HUB_ENTRY(hub_manifest)
 HUB_ENTRY(hub_registry_blob)
 HUB_ENTRY(hub_registry)
@@ -121,11 +136,15 @@ struct router *router_new(const struct router_opts *opts)
 	r->hub = opts->hub;
 	r->infer = opts->infer;
 	r->admin = opts->admin;
+	r->mark = opts->mark ? xstrdup(opts->mark) : NULL;
 	return r;
 }
 
 void router_free(struct router *r)
 {
+	if (!r)
+		return;
+	free(r->mark);
 	free(r);
 }
 
@@ -175,6 +194,12 @@ static bool is_own_path(struct str path)
 	return str_eq(path, STR("/")) || str_eq(path, STR("/-")) || str_starts_with(path, STR("/-/"));
 }
 
+/* It looks like a call of inference, and is what clients of Xet send to the root of the host that they upload to. */
+static bool is_told_by_uploads(struct str path)
+{
+	return str_eq(path, STR("/v1/telemetry"));
+}
+
 /* Returns 0; -EINVAL a path that cannot be; -EOPNOTSUPP rows fit, but none with this method. */
 static int find_row(struct match *m, const struct request *q)
 {
@@ -188,7 +213,8 @@ static int find_row(struct match *m, const struct request *q)
 		m->row = VIEWER_ROW;
 		return 0;
 	}
-	if (!is_own_path(q->path) && (infer_is_call(q) || infer_is_service(q))) {
+	if (!is_own_path(q->path) && !is_told_by_uploads(q->path) &&
+	    (infer_is_call(q) || infer_is_service(q))) {
 		m->row = !infer_is_call(q) ? PAGE_ROW : infer_is_large(q) ? LARGE_ROW : INFER_ROW;
 		return 0;
 	}
@@ -243,11 +269,34 @@ static bool hides_a_slash(const struct match *m)
 	return false;
 }
 
+/* What is upgraded is carried by nobody who looks into it: only where a foreign program is at the other end. */
+static bool is_stray_socket(const struct request *q, const struct match *m)
+{
+	return is_get(q) && m->row && m->row->entry != hub_space_entry &&
+	       str_eq_nocase(str_trim(request_header(q, STR("Upgrade"))), STR("websocket"));
+}
+
 static int preflight(struct router *r, struct request *q, struct reply *reply)
 {
 	(void)hub_preflight(r->hub, q, NULL, reply);
 	reply_add_standard(reply, q);
 	return 0;
+}
+
+/* Has it been sent by ourselves? The machine's own DNS may lead the Hub's name here, or an option may. */
+static bool has_come_in_a_circle(struct router *r, const struct request *q)
+{
+	for (size_t i = 0; r->mark && i < q->headers.count; i++)
+		if (str_eq_nocase(str_from(q->headers.fields[i].name), STR("X-HF-Cache-Hop")) &&
+		    str_eq(str_from(q->headers.fields[i].value), str_from(r->mark))) {
+			if (!atomic_exchange(&r->has_told_of_circle, true))
+				log_warning("router",
+					    "this daemon asks itself: its own machine must resolve the real "
+					    "names of the Hub, and hub.url must not lead here",
+					    LOG_TEXT("host", q->host), LOG_END);
+			return true;
+		}
+	return false;
 }
 
 int router_classify(struct router *r, struct request *q, struct reply *reply)
@@ -257,7 +306,11 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 
 	q->body_kind = BODY_NONE;
 	reply->close = true;
-	if (target_holds_token(str_from(q->target))) {
+	if (has_come_in_a_circle(r, q)) {
+		reply_refuse(reply, ENDPOINT_OWN, 508,
+			     "this cache has asked itself: upstream's name leads to it on its own machine "
+			     "(DNS, /etc/hosts or hub.url)");
+	} else if (target_holds_token(str_from(q->target))) {
 		reply_refuse(reply, ENDPOINT_OWN, 400,
 			     "tokens belong in the Authorization field, never in a URL");
 	} else if (!is_known_method(q)) {
@@ -269,8 +322,14 @@ int router_classify(struct router *r, struct request *q, struct reply *reply)
 	} else if (m.row && (m.row->entry == hub_forward_entry || m.row == VIEWER_ROW) &&
 		   is_no_hub_path(&m)) {
 		reply_refuse(reply, ENDPOINT_OWN, 404, "no such page");
+	} else if (q->is_intercepted && m.row && m.row->route == ROUTE_ADMIN) {
+		/* however it is spelled: the client means the Hub (server/ looks at the plain spelling only) */
+		reply_refuse(reply, ENDPOINT_OWN, 404, "no such page");
 	} else if (has_body(q) && (!m.row || m.row->body == BODY_NONE || is_get(q))) {
 		reply_refuse(reply, ENDPOINT_OWN, 400, "this request takes no body");
+	} else if (is_stray_socket(q, &m)) {
+		reply_refuse(reply, ENDPOINT_OWN, 400,
+			     "WebSockets are opened to the apps of Spaces only, below /_space/");
 	} else if (m.row && m.row->body == BODY_SMALL && q->body_bytes > REQUEST_BODY_MAX) {
 		reply_refuse(reply, ENDPOINT_API, 413, "the body of this request may have 1 MiB at most");
 	} else if (m.row && m.row->route == ROUTE_INFERENCE && infer_refuses_length(r->infer, q)) {
@@ -331,6 +390,11 @@ int router_handle(struct router *r, struct request *q, struct reply *reply)
 {
 	int error;
 
+	if (is_options(q) &&
+	    is_own_path(q->path)) { /* no page of another site is told that it may do anything here */
+		refuse_method(reply);
+		return 0;
+	}
 	if (is_options(q))
 		return preflight(r, q, reply);
 	do

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bodies while they are fetched: shared, cut, stalled, wrong, abandoned (hub-protocol 10.2: B08, B09, B13 to B20, B22)."""
+import socket
 import time
 
 import pytest
@@ -69,6 +70,7 @@ def test_B13_cut_of_a_regular_file(hub, cache):
     assert_whole(cache.get("/acme/pub/resolve/main/README.md"), hub, "README.md")
 
 
+@pytest.mark.slow
 def test_B14_stall_then_on(hub, cache):
     hub.rule("cdn", stall_after="50%", stall_for=8, times=1)
     with cache.connect(timeout=10 * SLOW) as conn:   # ten seconds without a byte is where the Python client reconnects
@@ -82,6 +84,7 @@ def test_B14_stall_then_on(hub, cache):
     assert all_bytes(hub) <= 1.05 * MODEL_BYTES
 
 
+@pytest.mark.slow
 def test_B15_failing_for_good_in_the_middle(hub, cache):
     hub.rule("cdn", cut_after="50%", times=1)
     cut = hub.rule("cdn", nth=[2, 3, 4, 5, 6, 7], close="reset")
@@ -212,3 +215,42 @@ def test_small_file_head_then_get_moves_once(hub, cache):
     assert_whole(cache.get(CONFIG), hub, "config.json")
     assert_whole(cache.get(CONFIG), hub, "config.json")
     assert all_bytes(hub) == file_of(hub, "config.json").size
+
+
+# --- of requests, that upstream does not take ---
+
+COMMIT = "/api/models/acme/pub/commit/main"
+
+
+@pytest.mark.parametrize("end", ["fin", "rst"])
+@pytest.mark.parametrize("framing", [{"Content_Length": str(1 << 30)}, {"Transfer_Encoding": "chunked"}])
+def test_W05_a_writer_that_leaves_where_upstream_takes_nothing(hub, cache, people, framing, end):
+    """It is let go at once, and what it wrote counts as unknown: the name is looked up anew."""
+    assert cache.get(CONFIG).status == 200
+    before = len(resolve_calls(hub, "config.json"))
+    hub.blackhole(mode="drop")
+    with cache.connect() as conn:
+        conn.request("POST", COMMIT, fields(people.writer, **framing), b"")
+        # more than the daemon holds, and less than that and what its kernel holds: the end lies behind bytes that nobody reads
+        conn.send((b"%x\r\n" % (1 << 20) if "Transfer_Encoding" in framing else b"") + b"x" * 330_000)
+        assert cache.get(CONFIG).status == 200 and cache.metric("hfcache_http_connections") > 1   # one is that of the question
+        left = time.monotonic()
+        conn.reset() if end == "rst" else conn.close()
+        wait_for(lambda: cache.metric("hfcache_http_connections") <= 1, 3, why="its connection to be closed")
+        assert time.monotonic() - left < 3 * SLOW
+    hub.revive()
+    wait_for(lambda: cache.get(CONFIG).status == 200 and len(resolve_calls(hub, "config.json")) > before, 5, 0.1, "a doubt")
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_W05_a_writer_that_only_has_no_more_to_say(hub, cache, people, is_chunked):
+    """It closes its side behind a whole body, most of which nobody has read yet: its answer still comes."""
+    rule = hub.rule(path="/commit/", delay_read=4, status=200, body=b"{}", headers={"Content-Type": "application/json"})
+    body = b"y" * 300_000
+    with cache.connect() as conn:
+        named = {"Transfer_Encoding": "chunked"} if is_chunked else {"Content_Length": str(len(body))}
+        conn.request("POST", COMMIT, fields(people.writer, **named), b"")
+        conn.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body)
+        conn.socket.shutdown(socket.SHUT_WR)
+        assert conn.read().status == 200
+    assert rule.hits == 1 and hub.calls("hub", "/commit/")[0]["received"] == len(body)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory, descriptors and threads stay within bounds (design P10)."""
+import json
 import resource
 import time
 
@@ -7,6 +8,8 @@ import pytest
 
 from facts import CONFIG, MIB, MODEL, add_large, assert_whole, bytes_of, file_of
 from harness import SLOW, wait_for
+from hubdouble import LFS
+from test_lfs import JSON, batch
 from together import Background
 from wire import fields
 
@@ -103,26 +106,117 @@ def test_P10_slow_readers_are_not_buffered(hub, cache):
 @pytest.mark.slow
 @pytest.mark.seconds(120)
 def test_Z14_one_client_cannot_make_upstream_look_gone(hub, start):
-    """All connections to upstream busy with its slow answers are our own limit: with offline.access = open it would open everything."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8000, hard), hard))
+    """What its own slow questions leave no connection for says nothing about upstream: with offline.access = open it would open
+    everything."""
     hub.rule("hub", path="slow-question", delay_first_byte=60)
     cache = start(offline_access="open")
     held = []
     try:
-        for i in range(600):
+        for i in range(300):
             connection = cache.connect(timeout=30)
             connection.request("GET", f"/api/models/acme/pub/slow-question?x={i}")
             held.append(connection)
-        end = time.monotonic() + 12
-        while time.monotonic() < end:
-            assert cache.metric("hfcache_upstream_up") == 1
-            assert cache.get("/acme/private/resolve/main/config.json", timeout=30).status != 200
-            time.sleep(1)
+        wait_for(lambda: len(hub.calls("hub", "slow-question")) >= 256, 10)
+        waiting = [Background(lambda i=i: cache.get(f"/acme/private/resolve/main/config.json?{i}", timeout=60)) for i in range(8)]
+        answers = [w.result() for w in waiting]   # none of them finds a connection in its time
+        assert cache.metric("hfcache_upstream_up") == 1
+        assert {a.status for a in answers} == {503} and b"no connection to upstream free" in answers[0].body, answers[0]
+        assert cache.get("/acme/private/resolve/main/config.json", timeout=60).status != 200
+        assert ask_from(cache, OTHER, "/acme/private/resolve/main/config.json").status == 401
     finally:
         for connection in held:
             connection.reset()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_P10_upload_addresses_of_one_user_leave_room_for_others(hub, cache, people):
+    """They are kept for an hour each: who has half of all there can be is told the storage's own from then on."""
+    count = 4000
+    objects = [{"oid": f"{i:064x}", "size": 1, "authenticated": True,
+                "actions": {"upload": {"href": f"{hub.cdn_url}/put/{i}?X-Amz-Signature=s"}}} for i in range(count)]
+    hub.rule("hub", path="info/lfs/objects/batch", status=200, headers={"Content-Type": JSON},
+             body=json.dumps({"transfer": "basic", "objects": objects}).encode())
+    hub.content.add_token("hf_second_writer", "acme", {"acme/gated"}, role="write")
+
+    def ours(token):
+        answer = batch(cache, [{"oid": f"{1:064x}", "size": 1}], token, operation="upload")
+        assert answer.status == 200, answer
+        return sum("/-/upload/" in o["actions"]["upload"]["href"] for o in answer.json()["objects"])
+
+    given = [ours(people.writer) for _ in range(5)]
+    assert given == [count] * 4 + [0], given   # all of an answer, or none
+    assert ours(people.writer) == 0
+    assert ours("hf_second_writer") == count
+
+
+OTHER = "127.0.0.2"
+
+
+def ask_from(cache, address, target, timeout=30):
+    with cache.connect(timeout=timeout, source=address) as connection:
+        return connection.ask("GET", target)
+
+
+@pytest.mark.parametrize("kind", ["questions", "forwarded", "files"])
+def test_P10_one_client_leaves_connections_for_others(hub, cache, kind):
+    """It asks for more slow things than there are connections; somebody else is served meanwhile as if it were not there."""
+    if kind == "files":   # more than there are fills at once
+        commit = hub.content.repo("acme/pub").commit({f"many/{i}.bin": LFS(b"%d" % i * 30_000) for i in range(300)}).id
+        targets = [f"/acme/pub/resolve/{commit}/many/{i}.bin" for i in range(300)]
+        hub.rule("cdn", stall_after=1000, stall_for=60)
+    elif kind == "questions":
+        targets = [f"/acme/pub/resolve/slow-branch-{i}/config.json" for i in range(600)]
+        hub.rule("hub", path="slow-branch", delay_first_byte=60)
+    else:
+        targets = [f"/api/models/acme/pub/slow-question?x={i}" for i in range(600)]
+        hub.rule("hub", path="slow-question", delay_first_byte=60)
+    held = []
+    try:
+        for target in targets:
+            connection = cache.connect(timeout=30)
+            connection.request("GET", target)
+            held.append(connection)
+        wait_for(lambda: len(hub.calls("cdn" if kind == "files" else "hub")) >= 100, 20)
+        time.sleep(1)
+        hub.clear_rules() if kind == "files" else None   # what has begun goes on stalling
+        began = time.monotonic()
+        answer = ask_from(cache, OTHER, "/acme/pub/resolve/main/config.json")
+        assert answer.status == 200 and answer.body == bytes_of(hub, "config.json"), answer
+        answer = ask_from(cache, OTHER, MODEL)
+        assert answer.status == 200 and answer.body == bytes_of(hub, "model.safetensors")
+        assert ask_from(cache, OTHER, "/api/experimental").status == 404
+        assert time.monotonic() - began < 3 * SLOW, "others wait behind it"
+    finally:
+        for connection in held:
+            connection.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(120)
+def test_P10_slow_readers_of_forwarded_bodies(hub, cache):
+    """256 KiB for each at most, 1 MiB for eight of them; and there is an end to how many of them one client may have."""
+    hub.rule("hub", path="/api/experimental", body=b"x" * (8 << 20))
+    assert cache.get("/api/experimental").status == 200
+    base, held, answers = cache.rss(), [], []
+    try:
+        for _ in range(300):
+            connection = cache.connect(receive_buffer=4096)
+            connection.request("GET", "/api/experimental")
+            held.append(connection)
+        answers = [connection.head() for connection in held]
+        good = [a for a in answers if a.status == 200]
+        refused = [c.body(a) for c, a in zip(held, answers) if a.status != 200]
+        time.sleep(2)   # until it stands still
+        each = (cache.rss() - base - 8 * (768 << 10)) / len(good)
+        print(f"{len(good)} slow readers: {each / 1024:.0f} KiB each")
+        assert len(good) == 256 and all(a.status == 503 and a["Retry-After"] == "0" for a in refused), refused[:1]
+        assert b"for this client's address" in refused[0].body
+        assert SLOW > 1 or each < 256 << 10
+        assert ask_from(cache, OTHER, "/api/experimental").status == 200
+        assert len(held[0].body(answers[0]).body) == 8 << 20, "a slow one is served to its end"
+    finally:
+        for connection in held:
+            connection.reset()
+    wait_for(lambda: cache.get("/api/experimental").status == 200, 10)
 
 
 def test_P10_connections_beyond_the_limit(hub, start):

@@ -154,10 +154,11 @@ def test_P3_pieces_whose_flight_is_over_survive_a_kill(hub, cache):
 def test_B22_a_download_that_is_only_looked_at(hub, cache):
     """node-llama-cpp opens a file this way to learn where it leads, and hangs up."""
     url, _ = large(hub, 64 * MIB)
+    hub.rate("cdn", 2 * MIB)    # a machine with much to do hangs up late
     with cache.connect() as conn:
         conn.request("GET", url + "?download=true", fields(User_Agent="llama-cpp"))
         assert conn.head().status == 200
-    time.sleep(1 * SLOW)
+    time.sleep(1.5 * SLOW)
     assert cache.metric("hfcache_upstream_received_bytes_total") < MIB, "an abandoned GET pulled more than 1 MB"
 
 
@@ -165,7 +166,7 @@ def test_B22_a_download_that_is_only_looked_at(hub, cache):
 def test_P6_a_fill_that_is_cut_short_brings_no_byte_twice(hub, cache, count):
     """Readers far ahead take over where the fill would have gone on; of the piece in which it ends, the rest is lost."""
     url, file = large(hub, 40 * MIB)
-    hub.rate("cdn", 32 * MIB)
+    hub.rate("cdn", (16 if SLOW == 1 else 6) * MIB)   # the ranges are asked for while it is not there yet
     whole = Background(lambda: cache.get(url))
     wait_for(lambda: hub.body_bytes("cdn") > MIB)
     ranges = [((12 + 6 * i) * MIB + 12345, (13 + 6 * i) * MIB) for i in range(count)]

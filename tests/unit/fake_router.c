@@ -441,6 +441,8 @@ static void describe(struct request *q, struct reply *reply)
 	buf_appendf(&text, "method=%s\ntarget=%s\nbase=%s\nclient=%s\nid=%s\ntoken=%s\nauthorization=%s\n",
 		    q->method, q->target, q->base, q->client, q->id, q->subject.fingerprint,
 		    request_header(q, STR("Authorization")).ptr ? "seen" : "hidden");
+	buf_appendf(&text, "admin=%s\nintercepted=%s\n", q->is_admin ? "yes" : "no",
+		    q->is_intercepted ? "yes" : "no");
 	for (size_t i = 0; i < q->headers.count; i++)
 		buf_appendf(&text, "field %s: %s\n", q->headers.fields[i].name, q->headers.fields[i].value);
 	reply_text(reply, 200, "text/plain", buf_str(&text));
@@ -509,6 +511,36 @@ static int handle_slow(struct request *q, struct reply *reply)
 	return 0;
 }
 
+static struct splices *splices;
+
+void fake_router_splices(struct splices *s)
+{
+	splices = s;
+}
+
+static int handle_upgrade(struct request *q, struct reply *reply)
+{
+	const struct dial_query query = { .host = "127.0.0.1",
+					  .port = (uint16_t)param(q, "port"),
+					  .is_local = true,
+					  .head = STR("GET /asked HTTP/1.1\r\n\r\n") };
+	const struct headers *headers;
+	int status = 0, r;
+
+	if (!q->dial && dial_start(splices, &query, &q->dial) < 0)
+		return -EMFILE;
+	do
+		r = dial_head(q->dial, &status, &headers);
+	while (r == -EAGAIN && request_park_dial(q) == 0);
+	if (r == -EAGAIN)
+		return r;
+	if (r == 0 && status == 101)
+		reply_dial(reply, q);
+	else
+		reply_text(reply, 502, "text/plain", STR("no upgrade\n"));
+	return 0;
+}
+
 int router_handle(struct router *r, struct request *q, struct reply *reply)
 {
 	uint64_t n = number_in_path(q);
@@ -528,6 +560,8 @@ int router_handle(struct router *r, struct request *q, struct reply *reply)
 		reply->status = (int)n;
 	} else if (is_route(q, "/echo")) {
 		reply_text(reply, 200, "text/plain", buf_str(&q->body));
+	} else if (is_route(q, "/upgrade")) {
+		return handle_upgrade(q, reply);
 	} else if (is_route(q, "/stream")) {
 		return handle_stream(q, reply);
 	} else if (is_route(q, "/request")) {

@@ -11,6 +11,7 @@
  *   /echo          the body, at most 1 MiB        /stream           the count of a body that was streamed, slowly
  *   /request       what the request was read as   /abort            no answer
  *   /nobody        a route that takes no body: 400
+ *   /upgrade?port=P   a WebSocket of 127.0.0.1:P, by way of fake_router_splices(); 502 what is no 101
  *
  * Byte i of every body is fake_byte(i).
  */
@@ -21,6 +22,8 @@ static inline unsigned char fake_byte(uint64_t i)
 {
 	return (unsigned char)(i * 31 + (i >> 8) * 7 + (i >> 16));
 }
+/* What /upgrade dials with; borrowed. */
+void fake_router_splices(struct splices *s);
 struct router *fake_router_new(void);
 void fake_router_free(struct router *r);
 /* Readers and relays that were made and not freed: 0 when every connection has gone. */

@@ -577,6 +577,32 @@ static void a_named_section_grows_key_by_key_through_the_layers(void **state)
 	assert_null(config_origin(w->config, "backend nobody", "timeout"));
 }
 
+static void a_space_is_named_by_owner_and_name(void **state)
+{
+	struct world *w = *state;
+
+	put(w, "/etc/hfcached/hfcached.conf",
+	    "[space acme/my.app]\nurl = http://10.0.0.5:7860/inner/\n[backend near]\nurl = http://near:1\n"
+	    "[space Acme/Two]\nurl = https://two\n");
+	w->sets[0] = "space ACME/two.url=http://elsewhere:1";
+	w->sets[1] = NULL;
+	assert_int_equal(load(w), 0);
+	assert_int_equal(config_space_count(w->config), 2);
+	assert_int_equal(config_backend_count(w->config), 1);
+	assert_string_equal(config_space(w->config, 0)->named.name, "acme/my.app");
+	assert_string_equal(config_space(w->config, 0)->space_url, "http://10.0.0.5:7860/inner/");
+	assert_string_equal(config_space(w->config, 1)->space_url, "http://elsewhere:1");
+	w->sets[0] = NULL;
+	put(w, "/etc/hfcached/hfcached.conf",
+	    "[space app]\nurl = http://x\n[space a/b/c]\nurl = http://x\n[space a/b]\nurl = ftp://x\n[space a/c]\n"
+	    "host = x\n");
+	assert_int_equal(load(w), -EINVAL);
+	assert_has(messages(w), "hfcached.conf:2: [space OWNER/NAME] needs a name of 1 to 200 letters");
+	assert_has(messages(w), "hfcached.conf:4: [space OWNER/NAME] needs a name");
+	assert_has(messages(w), "hfcached.conf:6: space a/b.url = ftp://x: it must begin with http");
+	assert_has(messages(w), "host is not known in [space OWNER/NAME]; did you mean url?");
+}
+
 static void says_what_is_wrong_with_a_named_section(void **state)
 {
 	struct world *w = *state;
@@ -997,9 +1023,9 @@ static void the_example_file_is_valid_and_holds_every_default(void **state)
 	put(w, "/etc/hfcached/hfcached.conf", buf_str(&active).ptr);
 	if (load(w) < 0)
 		fail_msg("%s", messages(w));
-	/* taken in, it describes a backend of the name NAME; there is none by default */
-	assert_int_equal(config_changes_for_restart(defaults, w->config, &names), 1);
-	assert_string_equal(buf_str(&names).ptr, "backend NAME");
+	/* taken in, it describes a backend of the name NAME and a Space OWNER/NAME; there is none by default */
+	assert_int_equal(config_changes_for_restart(defaults, w->config, &names), 2);
+	assert_string_equal(buf_str(&names).ptr, "backend NAME space OWNER/NAME");
 	assert_has(config_origin(w->config, "log", "level"), "hfcached.conf:");
 	config_free(defaults);
 }
@@ -1017,6 +1043,7 @@ static void the_manual_describes_every_option_with_its_default(void **state)
 #undef NAMED
 #undef OPTION
 	assert_has(buf_str(&manual).ptr, "## [backend NAME]\n");
+	assert_has(buf_str(&manual).ptr, "## [space OWNER/NAME]\n");
 	assert_has(buf_str(&manual).ptr, "## [storage]\n");
 	assert_has(buf_str(&manual).ptr, "Default: *127\\.0\\.0\\.1:8090*.\n");
 	assert_has(buf_str(&manual).ptr, "May change on SIGHUP.\n");
@@ -1094,6 +1121,7 @@ int main(void)
 		TEST(refuses_a_set_without_key_or_value),
 		TEST(the_key_of_a_set_begins_after_the_last_dot),
 		TEST(a_named_section_grows_key_by_key_through_the_layers),
+		TEST(a_space_is_named_by_owner_and_name),
 		TEST(says_what_is_wrong_with_a_named_section),
 		TEST(there_are_as_many_named_sections_as_there_may_be),
 		TEST(a_key_is_neither_shown_nor_repeated_nor_read_where_everybody_reads),

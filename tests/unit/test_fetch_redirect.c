@@ -210,13 +210,55 @@ static void a_transfer_may_begin_where_a_redirect_may_lead(void **state)
 		int r;
 
 		buf_init(&got, 4096);
-		r = redirect_begin(&rules, str_from(table[i].location), &got, &origin);
+		r = redirect_begin(&rules, str_from(table[i].location), false, &got, &origin);
 		if (r != table[i].want)
 			fail_msg("%s: %d", table[i].location, r);
 		(void)str_cut(str_from(table[i].location), '#', &url, &fragment);
 		if (r == 0)
 			assert_true(str_eq(buf_str(&got), url)); /* byte for byte: it is signed */
 	}
+}
+
+static void a_transfer_for_a_space_may_begin_where_spaces_are(void **state)
+{
+	static char spaces[] = "*.hf.space";
+	static char *hosts[] = { spaces, NULL };
+	static const struct {
+		const char *location;
+		bool is_space;
+		int want;
+	} table[] = {
+		{ "https://acme-app.hf.space/config?a=b", true, 0 },
+		{ "https://acme-app.hf.space/", false, -EACCES },
+		{ "http://acme-app.hf.space/", true, -EACCES }, /* the Hub is asked over TLS */
+		{ "https://acme-app.hf.space:8443/", true, -EACCES },
+		{ "https://hf.space/", true, -EACCES },
+		{ "https://acme-app.hf.space.evil.example/", true, -EACCES },
+		{ "https://evil.example/.hf.space", true, -EACCES },
+		{ "https://127.0.0.1/", true, -EACCES },
+	};
+	struct redirect_rules rules = rules_of("https://huggingface.co", cdn);
+	struct redirect_facts facts = { .method = "GET",
+					.follow = FETCH_FOLLOW_ALLOWED,
+					.status = 302,
+					.base_url = STR("https://huggingface.co/a"),
+					.location = STR("https://acme-app.hf.space/") };
+	SCOPED_BUF url = { 0 };
+	struct origin origin;
+
+	rules.space_hosts = hosts;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		SCOPED_BUF got = { 0 };
+		int r;
+
+		buf_init(&got, 4096);
+		r = redirect_begin(&rules, str_from(table[i].location), table[i].is_space, &got, &origin);
+		if (r != table[i].want)
+			fail_msg("%s: %d", table[i].location, r);
+	}
+	/* but nothing is led there */
+	buf_init(&url, 4096);
+	assert_int_equal(redirect_decide(&rules, &facts, &url, &origin), -EACCES);
 }
 
 static int decide_status(const char *method, int status, bool has_body, const char *location,
@@ -483,6 +525,7 @@ int main(void)
 		cmocka_unit_test(what_is_elsewhere_is_the_answer_when_only_the_same_origin_is_followed),
 		cmocka_unit_test(others_only_means_that_the_hubs_own_redirects_are_answers),
 		cmocka_unit_test(a_transfer_may_begin_where_a_redirect_may_lead),
+		cmocka_unit_test(a_transfer_for_a_space_may_begin_where_spaces_are),
 		cmocka_unit_test(only_reads_and_bodyless_repeats_are_followed),
 		cmocka_unit_test(knows_internal_addresses),
 		cmocka_unit_test(names_are_no_addresses),

@@ -936,6 +936,77 @@ static void can_be_freed_at_any_time(void **state)
 	}
 }
 
+/* --- filters --------------------------------------------------------------------------------------------- */
+
+struct sieve {
+	size_t came;
+	bool refuses, was_freed;
+	int ended; /* 1: not yet */
+};
+
+/* Every other byte. */
+static int sieve_piece(void *ctx, struct str piece, struct buf *out)
+{
+	struct sieve *s = ctx;
+
+	for (size_t i = 0; i < piece.len; i++)
+		if (s->came++ % 2 == 0)
+			(void)buf_append_char(out, piece.ptr[i]);
+	return s->refuses ? -EBADMSG : 0;
+}
+
+static int sieve_end(void *ctx, int error, struct buf *out)
+{
+	struct sieve *s = ctx;
+
+	s->ended = error;
+	return buf_append_str(out, STR(" that was all"));
+}
+
+static void sieve_free(void *ctx)
+{
+	struct sieve *s = ctx;
+
+	s->was_freed = true;
+}
+
+static const struct relay_filter sieve = {
+	.piece = sieve_piece, .end = sieve_end, .free_ctx = sieve_free, .piece_bytes_max = 65536
+};
+
+static void what_a_filter_makes_of_it_comes_out(void **state)
+{
+	struct fixture *x = *state;
+	static const struct {
+		const char *target;
+		size_t want;
+		bool refuses;
+		int end, result;
+	} table[] = {
+		{ "/big", BIG_BYTES / 2 + 13, false, 0, 0 },
+		{ "/short", BIG_BYTES / 4 + 13, false, -ECONNRESET, -ECONNRESET },
+		{ "/ok", 3 + 13, false, 0, 0 },
+		{ "/ok", 3, true, 1, -EBADMSG },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct relay *r = start(x, "GET", table[i].target, NULL);
+		struct sieve s = { .refuses = table[i].refuses, .ended = 1 };
+		SCOPED_BUF out = { 0 };
+		int status;
+
+		buf_init(&out, BIG_BYTES);
+		assert_int_equal(head_of(r, &status), 0);
+		relay_set_filter(r, &sieve, &s);
+		assert_int_equal(drain(r, &out), table[i].result);
+		assert_int_equal(out.len, table[i].want);
+		assert_int_equal(s.ended, table[i].end);
+		assert_false(s.was_freed);
+		relay_free(r);
+		assert_true(s.was_freed);
+	}
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -966,6 +1037,7 @@ int main(void)
 		CASE(a_part_that_is_not_said_to_be_the_wanted_one_is_refused_before_a_byte),
 		CASE(a_part_of_another_file_is_refused_before_a_byte),
 		CASE(a_part_that_is_cut_ends_in_an_error),
+		CASE(what_a_filter_makes_of_it_comes_out),
 		CASE(can_be_freed_at_any_time),
 	};
 	return cmocka_run_group_tests_name("relay", tests, NULL, NULL);
