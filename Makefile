@@ -91,4 +91,4 @@ install: deps $(BUILD)/build.ninja
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir=$(abspath $(DESTDIR)))
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan .venv-demo .venv-tests .venv-hub0 .venv-hub1
+	rm -rf $(BUILD) build-asan build-tsan .venv-demo .venv-tests .venv-hub0 .venv-hub1 .venv-gradio .venv-llama

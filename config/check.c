@@ -140,6 +140,25 @@ static int check_hosts(const void *value, struct buf *reason)
 	return 0;
 }
 
+/* PATTERN=MODE; the pattern may hold an equals sign itself. */
+static int check_modes(const void *value, struct buf *reason)
+{
+	const struct config_list *list = value;
+
+	for (size_t i = 0; i < list->count; i++) {
+		struct str word = str_from(list->words[i]);
+		const char *equals = memrchr(word.ptr, '=', word.len);
+
+		if (equals && equals != word.ptr &&
+		    value_is_infer_mode(str_from_range(equals + 1, word.ptr + word.len)))
+			continue;
+		(void)buf_appendf(reason, "has \"");
+		append_shown(reason, word);
+		return no(reason, "\", which is not PATTERN=MODE, with a mode of inference.mode");
+	}
+	return list->count <= 256 ? 0 : no(reason, "has more than 256 patterns");
+}
+
 /* Stars only in front: "*.example.org". A lone star would send us wherever an answer points to. */
 static int check_redirect_hosts(const void *value, struct buf *reason)
 {
@@ -277,7 +296,9 @@ static const struct check {
 	CHECK(hub_url, check_origin),
 	CHECK(hub_viewer_url, check_origin_or_none),
 	CHECK(inference_url, check_origin_or_none),
+	CHECK(inference_modes, check_modes),
 	CHECK(hub_redirect_hosts, check_redirect_hosts),
+	CHECK(hub_space_hosts, check_redirect_hosts),
 	CHECK(hub_ca_file, check_readable_or_none),
 	CHECK(hub_token_credential, check_credential_or_none),
 	CHECK(hub_token_client_keys, check_credential_or_none),
@@ -295,6 +316,7 @@ static const struct check {
 	RANGE(hub_deny_ttl, 0, 365 * DAY, "0 to 365d"),
 	RANGE(offline_grace, 0, 3650 * DAY, "0 to 3650d"),
 	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_url), check_backend_url },
+	{ CONFIG_SPACE, offsetof(struct config_space, space_url), check_backend_url },
 	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_key), check_backend_key },
 	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_timeout), NULL, 0, 1 * HOUR, "0 to 1h" },
 	{ CONFIG_BACKEND, offsetof(struct config_backend, backend_concurrency), NULL, 0, 10000,

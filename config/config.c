@@ -136,9 +136,9 @@ void draft_set(struct draft *d, struct str section, struct str key, struct str t
 	append_shown(&shown, section);
 	(void)buf_append_char(&shown, '.');
 	append_shown(&shown, key);
-	draft_error(d, where, "%.*s is not known%s; did you mean %s%s.%s?", STR_ARGS(buf_str(&shown)),
+	draft_error(d, where, "%.*s is not known%s; did you mean %s%s%s.%s?", STR_ARGS(buf_str(&shown)),
 		    section_is_known(section) ? "" : ", nor is its section", near->section,
-		    near->family == FAMILY_NONE ? "" : " NAME", near->key);
+		    near->family == FAMILY_NONE ? "" : " ", named_word(near->family), near->key);
 }
 
 static void set_defaults(struct draft *d)

@@ -37,12 +37,12 @@ typedef uint64_t config_COUNT;
 typedef enum offline_access config_CHOICE_OFFLINE_ACCESS;
 typedef enum log_level config_CHOICE_LOG_LEVEL;
 typedef enum infer_mode config_CHOICE_INFER_MODE;
-typedef bool config_CHOICE_INFER_SCOPE; /* shared? */
+typedef enum infer_scope config_CHOICE_INFER_SCOPE;
 typedef enum backend_kind config_CHOICE_BACKEND_KIND;
 typedef char *config_SECRET; /* owned, never NULL; config_show() does not tell it */
 
 /* A section that may stand there any number of times, each with a name: [backend near]. */
-enum config_family { CONFIG_BACKEND, CONFIG_FAMILY_COUNT };
+enum config_family { CONFIG_BACKEND, CONFIG_SPACE, CONFIG_FAMILY_COUNT };
 struct config_named {
 	char *name;                    /* owned, as it was first written */
 	char *where;                   /* owned: where that was */
@@ -53,7 +53,21 @@ struct config_backend {
 #define OPTION(...)
 #define NAMED(family, ...) NAMED_##family(__VA_ARGS__)
 #define NAMED_backend(key, field, type, default_text, reload, help) config_##type field;
+#define NAMED_space(...)
 #include "config/options.def"
+#undef NAMED_space
+#undef NAMED_backend
+#undef NAMED
+#undef OPTION
+};
+struct config_space {
+	struct config_named named; /* first */
+#define OPTION(...)
+#define NAMED(family, ...) NAMED_##family(__VA_ARGS__)
+#define NAMED_backend(...)
+#define NAMED_space(key, field, type, default_text, reload, help) config_##type field;
+#include "config/options.def"
+#undef NAMED_space
 #undef NAMED_backend
 #undef NAMED
 #undef OPTION
@@ -79,6 +93,14 @@ static inline size_t config_backend_count(const struct config *c)
 static inline const struct config_backend *config_backend(const struct config *c, size_t i)
 {
 	return (const struct config_backend *)c->families[CONFIG_BACKEND].items[i];
+}
+static inline size_t config_space_count(const struct config *c)
+{
+	return c->families[CONFIG_SPACE].count;
+}
+static inline const struct config_space *config_space(const struct config *c, size_t i)
+{
+	return (const struct config_space *)c->families[CONFIG_SPACE].items[i];
 }
 
 struct config_source {

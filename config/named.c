@@ -15,17 +15,19 @@
 
 #include "common/banned.h"
 
-#define NAME_BYTES_MAX 64
-
 static const struct family {
 	const char *word;
 	size_t bytes;        /* of its struct */
 	const char *needs;   /* a key without which it means nothing */
 	const char *sample;  /* a value for that, for the example file */
 	const char *letters; /* of its names, besides letters and digits */
+	size_t name_bytes_max;
+	bool is_pair; /* its names are two words with a slash between them */
 } families[CONFIG_FAMILY_COUNT] = {
-	[CONFIG_BACKEND] = { "backend", sizeof(struct config_backend), "url", "http://127.0.0.1:3000",
-			     "-_." },
+	[CONFIG_BACKEND] = { "backend", sizeof(struct config_backend), "url", "http://127.0.0.1:3000", "-_.",
+			     64, false },
+	[CONFIG_SPACE] = { "space", sizeof(struct config_space), "url", "http://127.0.0.1:7860", "-_./", 200,
+			   true },
 };
 
 bool named_split(struct str section, unsigned *ret_family, struct str *ret_name)
@@ -58,6 +60,11 @@ const char *named_sample(const struct option *o)
 	return is_needed ? families[o->family].sample : o->default_text;
 }
 
+const char *named_word(unsigned family)
+{
+	return family == FAMILY_NONE ? "" : families[family].is_pair ? "OWNER/NAME" : "NAME";
+}
+
 /* The first row of a family: origins are counted from there. */
 static size_t first_row(unsigned family)
 {
@@ -83,7 +90,12 @@ struct config_named *named_find(const struct config *c, unsigned family, struct 
 
 static bool is_name(const struct family *f, struct str name)
 {
-	if (name.len == 0 || name.len > NAME_BYTES_MAX)
+	struct str owner, rest;
+
+	if (name.len == 0 || name.len > f->name_bytes_max)
+		return false;
+	if (f->is_pair && (!str_cut(name, '/', &owner, &rest) || owner.len == 0 || rest.len == 0 ||
+			   memchr(rest.ptr, '/', rest.len)))
 		return false;
 	for (size_t i = 0; i < name.len; i++) {
 		char c = name.ptr[i];
@@ -118,11 +130,11 @@ static struct config_named *find_or_add(struct draft *d, unsigned family, struct
 	if (named)
 		return named;
 	if (!is_name(f, name))
-		draft_error(d, where, "[%s NAME] needs a name of 1 to %d letters, digits and any of %s",
-			    f->word, NAME_BYTES_MAX, f->letters);
+		draft_error(d, where, "[%s %s] needs a name of 1 to %zu letters, digits and any of %s",
+			    f->word, named_word(family), f->name_bytes_max, f->letters);
 	else if (d->config->families[family].count == CONFIG_NAMED_MAX)
-		draft_error(d, where, "is one more than the %d sections [%s NAME] that there may be",
-			    CONFIG_NAMED_MAX, f->word);
+		draft_error(d, where, "is one more than the %d sections [%s %s] that there may be",
+			    CONFIG_NAMED_MAX, f->word, named_word(family));
 	else
 		named = add(d, family, name, where);
 	return named;
@@ -150,8 +162,8 @@ void named_set(struct draft *d, unsigned family, struct str name, struct str key
 	}
 	buf_init(&shown, 1024);
 	append_shown(&shown, key);
-	draft_error(d, where, "%.*s is not known in [%s NAME]; did you mean %s?", STR_ARGS(buf_str(&shown)),
-		    families[family].word, nearest(family, key)->key);
+	draft_error(d, where, "%.*s is not known in [%s %s]; did you mean %s?", STR_ARGS(buf_str(&shown)),
+		    families[family].word, named_word(family), nearest(family, key)->key);
 }
 
 /* --- environment --- */

@@ -87,7 +87,7 @@ int config_example(struct buf *out)
 		if (begins_section(i) && o->family == FAMILY_NONE)
 			(void)buf_appendf(out, "[%s]\n", o->section);
 		else if (begins_section(i)) /* any number of them: there is none without being written */
-			(void)buf_appendf(out, "#[%s NAME]\n", o->section);
+			(void)buf_appendf(out, "#[%s %s]\n", o->section, named_word(o->family));
 		append_comment(out, str_from(o->help));
 		(void)buf_appendf(out, "#%s =%s%s\n", o->key, named_sample(o)[0] ? " " : "", named_sample(o));
 	}
@@ -125,8 +125,9 @@ int config_manual(struct buf *out)
 {
 	for (size_t i = 0; i < config_option_count; i++) {
 		if (begins_section(i)) /* headings are taken as they are */
-			(void)buf_appendf(out, "## [%s%s]\n\n", config_options[i].section,
-					  config_options[i].family == FAMILY_NONE ? "" : " NAME");
+			(void)buf_appendf(out, "## [%s%s%s]\n\n", config_options[i].section,
+					  config_options[i].family == FAMILY_NONE ? "" : " ",
+					  named_word(config_options[i].family));
 		append_option_manual(out, &config_options[i]);
 	}
 	return buf_error(out);

@@ -85,6 +85,8 @@ bool named_split(struct str section, unsigned *ret_family, struct str *ret_name)
 const struct option *named_option(unsigned family, struct str key);
 /* What the example file says of it: its default, unless that means nothing. */
 const char *named_sample(const struct option *o);
+/* What stands for its name where any is meant: NAME, OWNER/NAME; "" for FAMILY_NONE. */
+const char *named_word(unsigned family);
 /* NULL: there is none. */
 struct config_named *named_find(const struct config *c, unsigned family, struct str name);
 /* An option of "backend near"; notes what is wrong. */
@@ -112,6 +114,7 @@ void config_value_done(const struct option *o, void *owner);
 const char *value_form(const struct option *o);
 
 /* --- check.c --------------------------------------------------------------------------------------------- */
+bool value_is_infer_mode(struct str word);
 /* What the type alone cannot say: ranges, addresses, URLs. Same returns as value_parse(). */
 int value_check(const struct option *o, const void *owner, struct buf *ret_reason);
 

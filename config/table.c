@@ -21,7 +21,11 @@ const struct option config_options[] = {
 #define NAMED_backend(key_, field_, type_, default_, reload_, help_)                                         \
 	{ "backend", #key_,   OPTION_##type_, CONFIG_BACKEND, offsetof(struct config_backend, field_),       \
 	  default_,  reload_, help_ },
+#define NAMED_space(key_, field_, type_, default_, reload_, help_)                                           \
+	{ "space",  #key_,   OPTION_##type_, CONFIG_SPACE, offsetof(struct config_space, field_),            \
+	  default_, reload_, help_ },
 #include "config/options.def"
+#undef NAMED_space
 #undef NAMED_backend
 #undef NAMED
 #undef OPTION
@@ -118,7 +122,7 @@ const struct option *option_nearest(struct str section, struct str key)
 void to_variable(char *text)
 {
 	for (char *c = text; *c; c++) {
-		if (*c == '-' || *c == '.')
+		if (*c == '-' || *c == '.' || *c == '/')
 			*c = '_';
 		else if (*c >= 'a' && *c <= 'z')
 			*c = (char)(*c - 'a' + 'A');

@@ -36,7 +36,9 @@ static const char *const backend_kind_words[] = {
 	[BACKEND_OPENAI] = "openai",
 };
 
-static const char *const infer_scope_words[] = { [false] = "identity", [true] = "shared" };
+static const char *const infer_scope_words[] = {
+	[INFER_IDENTITY] = "identity", [INFER_SHARED] = "shared", [INFER_NAMED] = "named"
+};
 
 static void *member(const struct option *o, void *owner)
 {
@@ -161,6 +163,11 @@ static int parse_offline_access(struct str text, void *ret_value)
 	return i < 0 ? i : 0;
 }
 
+bool value_is_infer_mode(struct str word)
+{
+	return WORD_INDEX(word, infer_mode_words) >= 0;
+}
+
 static int parse_infer_mode(struct str text, void *ret_value)
 {
 	int i = WORD_INDEX(text, infer_mode_words);
@@ -175,7 +182,7 @@ static int parse_infer_scope(struct str text, void *ret_value)
 	int i = WORD_INDEX(text, infer_scope_words);
 
 	if (i >= 0)
-		*(bool *)ret_value = i == 1;
+		*(enum infer_scope *)ret_value = (enum infer_scope)i;
 	return i < 0 ? i : 0;
 }
 
@@ -208,7 +215,7 @@ static const struct {
 	[OPTION_CHOICE_OFFLINE_ACCESS] = { parse_offline_access, "grants, public, acl or open" },
 	[OPTION_CHOICE_LOG_LEVEL] = { parse_log_level, "error, warning, info or debug" },
 	[OPTION_CHOICE_INFER_MODE] = { parse_infer_mode, "off, deterministic, record, replay or offline" },
-	[OPTION_CHOICE_INFER_SCOPE] = { parse_infer_scope, "identity or shared" },
+	[OPTION_CHOICE_INFER_SCOPE] = { parse_infer_scope, "identity, shared or named" },
 	[OPTION_CHOICE_BACKEND_KIND] = { parse_backend_kind,
 					 "tgi, tei, vllm, llamacpp, ollama, openai or hf" },
 	[OPTION_SECRET] = { parse_text, "a key without blanks, or credential:NAME" },
