@@ -22,7 +22,7 @@
 #define STALL_TIMEOUT_MS 30000
 #define CONNECT_TIMEOUT_MS 5000
 /* Each pool's: more than there can be transfers. Where they wait is transfer.c, which knows for whom they are. */
-#define POOL_CONNECTIONS_MAX (FETCH_TRANSFERS_MAX + 64L)
+#define POOL_CONNECTIONS_MAX (FETCH_TRANSFERS_MAX + FETCH_STREAMS_MAX + 64L)
 /* Of those, how many are kept when idle. */
 #define POOL_IDLE_MAX 64L
 
@@ -139,6 +139,7 @@ static struct fetch *fetch_alloc(const struct fetch_opts *opts)
 	list_init(&f->active);
 	list_init(&f->waiting);
 	shares_init(&f->shares, FETCH_TRANSFERS_MAX);
+	shares_init(&f->stream_shares, FETCH_STREAMS_MAX);
 	f->is_own = opts->is_own;
 	f->ctx = opts->ctx;
 	f->mark = opts->mark ? xstrdup(opts->mark) : NULL;
@@ -198,6 +199,7 @@ void fetch_unref(struct fetch *f)
 		free(f->homes[i].url);
 	secret_wipe(&f->governor, sizeof(f->governor));
 	shares_done(&f->shares);
+	shares_done(&f->stream_shares);
 	if (f->wake_fd >= 0)
 		(void)close(f->wake_fd);
 	lock_done(&f->lock);

@@ -16,8 +16,8 @@
  *           (2) with the breaker open or offline set, on_done comes at once with -EHOSTUNREACH; but what begins at
  *               another origin (fetch_request.location) is not stopped by the breaker of the one that was asked.
  *           (3) a body that is shorter than its Content-Length ends with an error, never with 0.
- *           (4) at most FETCH_TRANSFERS_MAX transfers run at once, and of one client no more than its share (common/shares.h):
- *               alone it has half of them. What is beyond waits for its turn, oldest first, while its time limits run, and
+ *           (4) at most FETCH_TRANSFERS_MAX transfers to the Hub and its viewer run at once, and FETCH_STREAMS_MAX to all others,
+ *               and of one client no more than its share (common/shares.h): alone it has half of them. What is beyond waits for its turn, oldest first, while its time limits run, and
  *               ends with -ENOBUFS; that is no word about upstream.
  *           (5) after a 429, or when upstream says that nothing is left, nothing more is sent for that bucket and
  *               principal (anonymous, or a token) until the time it named is over, at most ten minutes: on_done comes
@@ -65,6 +65,8 @@ void fetch_free(struct fetch *f);
 const struct origin *fetch_hub_origin(const struct fetch *f);
 /* Far above what one uplink can use, far below the descriptors a service gets. Our own questions to origins do not count. */
 #define FETCH_TRANSFERS_MAX 512
+/* Of inference servers and apps: an answer takes minutes there, and most of that is waiting. */
+#define FETCH_STREAMS_MAX 4096
 #define FETCH_BACKENDS_MAX 32
 #define FETCH_SPACES_MAX 32
 enum fetch_origin {

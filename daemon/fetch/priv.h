@@ -83,11 +83,12 @@ struct fetch {
 	/* the fetch thread's own */
 	CURLM *multi;
 	CURLSH *pools[POOL_COUNT];
-	struct list active;   /* of transfers */
-	struct list waiting;  /* those of them that wait for their turn, oldest first */
-	struct shares shares; /* of those that run */
-	bool has_room;        /* one has ended since the line was looked at */
-	uint64_t now;         /* monotonic, read once a turn */
+	struct list active;          /* of transfers */
+	struct list waiting;         /* those of them that wait for their turn, oldest first */
+	struct shares shares;        /* of those that run, to the Hub and its viewer */
+	struct shares stream_shares; /* and to all others */
+	bool has_room;               /* one has ended since the line was looked at */
+	uint64_t now;                /* monotonic, read once a turn */
 	uint64_t checked_mono_ms;
 };
 

@@ -209,12 +209,25 @@ static int start_first_hop(struct transfer *t)
 	return breaker_stops(t) ? -EHOSTUNREACH : start_hop(t);
 }
 
+static struct shares *shares_of(struct transfer *t)
+{
+	struct fetch *f = t->fetch;
+	bool is_hub = t->home == &f->homes[FETCH_HUB] || t->home == &f->homes[FETCH_VIEWER];
+
+	return is_hub && !t->is_space ? &f->shares : &f->stream_shares;
+}
+
 /* A place of its own is not needed by what we ask ourselves: a full line must not look like an upstream that is gone. */
 static bool takes_place(struct transfer *t)
 {
 	if (!t->is_own)
-		t->has_place = shares_take(&t->fetch->shares, t->who);
+		t->has_place = shares_take(shares_of(t), t->who);
 	return t->is_own || t->has_place;
+}
+
+static bool is_full(const struct shares *s)
+{
+	return s->taken == s->max;
 }
 
 void transfers_serve_line(struct fetch *f)
@@ -228,7 +241,7 @@ void transfers_serve_line(struct fetch *f)
 
 		if (r < 0)
 			transfer_end(t, r);
-		if (f->shares.taken == f->shares.max)
+		if (is_full(&f->shares) && is_full(&f->stream_shares))
 			return;
 	}
 }
@@ -239,7 +252,7 @@ static void leave_place(struct transfer *t)
 	if (!t->has_place)
 		return;
 	t->has_place = false;
-	shares_give(&t->fetch->shares, t->who);
+	shares_give(shares_of(t), t->who);
 	t->fetch->has_room = true;
 }
 
