@@ -17,8 +17,9 @@
  *               another origin (fetch_request.location) is not stopped by the breaker of the one that was asked.
  *           (3) a body that is shorter than its Content-Length ends with an error, never with 0.
  *           (4) at most FETCH_TRANSFERS_MAX transfers to the Hub and its viewer run at once, and FETCH_STREAMS_MAX to all others,
- *               and of one client no more than its share (common/shares.h): alone it has half of them. What is beyond waits for its turn, oldest first, while its time limits run, and
- *               ends with -ENOBUFS; that is no word about upstream.
+ *               and of one client no more than its share (common/shares.h): alone it has half of them. What is
+ *               beyond waits for its turn, oldest first, while its time limits run, and ends with -ENOBUFS; that is no word
+ *               about upstream.
  *           (5) after a 429, or when upstream says that nothing is left, nothing more is sent for that bucket and
  *               principal (anonymous, or a token) until the time it named is over, at most ten minutes: on_done comes
  *               at once with -EBUSY. After a 429 one transfer then goes alone and finds out.
