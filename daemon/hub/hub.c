@@ -11,6 +11,7 @@ struct hub *hub_new(const struct hub_opts *opts)
 	struct hub *h = xcalloc(1, sizeof(*h));
 
 	h->opts = *opts;
+	atomic_store(&h->tick, index_latest_shown(h->opts.index));
 	pins_init(&h->names);
 	pins_init(&h->promises);
 	layouts_init(&h->layouts);

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include "common/alloc.h"
 
-/* Microseconds since 1970, of a clock that gives each time once, also over a restart unless the machine's own goes back. */
+/* Microseconds since 1970, of a clock that gives each time once: after a restart it goes on from what is on disk (hub_new). */
 static int64_t next_tick(struct hub *h)
 {
 	int64_t now = clock_wall_s(h->opts.clock) * 1000000, last = atomic_load(&h->tick), next;

@@ -230,8 +230,7 @@ static int start(struct hub *h, struct request *q, struct str ticket)
 	query.location = buf_str(&url);
 	headers_init(&fields);
 	/* what the client would have sent there itself */
-	request_forward_fields(q, &fields);
-	headers_remove(&fields, STR("X-Request-Id"));
+	request_forward_fields_abroad(q, &fields);
 	r = relay_start(h->opts.relays, &query, &q->relay);
 	headers_done(&fields);
 	secret_wipe(url.bytes, url.len);

@@ -243,8 +243,7 @@ static int start(struct hub *h, struct request *q)
 		return -E2BIG;
 	query.location = buf_str(&url);
 	headers_init(&fields);
-	request_forward_fields(q, &fields);
-	headers_remove(&fields, STR("X-Request-Id"));
+	request_forward_fields_abroad(q, &fields);
 	(void)headers_set(&fields, STR("Authorization"), secret_value(q->subject.token));
 	r = relay_start(h->opts.relays, &query, &q->relay);
 	headers_done(&fields);

@@ -364,6 +364,22 @@ enum access_level index_find_shown(struct index *x, struct str repo, const uint8
 	return v.access.level;
 }
 
+int64_t index_latest_shown(struct index *x)
+{
+	struct conn *c = readers_take(&x->readers);
+	sqlite3_stmt *st = NULL;
+	int64_t latest = 0;
+
+	if (c && sql_start(c, ST_LATEST_SHOWN, &st) == 0) {
+		if (sql_row(c, st) > 0)
+			latest = sqlite3_column_int64(st, 0);
+		sql_stop(st);
+	}
+	if (c)
+		readers_give(&x->readers, c);
+	return latest;
+}
+
 void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now)
 {
 	SCOPED_KEY k;

@@ -210,6 +210,8 @@ void index_find_access(struct index *x, struct str repo, const uint8_t subject[S
 extern const uint8_t SHOWN_ITSELF[SUBJECT_BYTES];
 enum access_level index_find_shown(struct index *x, struct str repo, const uint8_t subject[SUBJECT_BYTES],
 				   struct str what, int64_t *ret_at);
+/* The latest time that any of it has, on disk; 0: none. For who makes such times: they must not come again after a restart. */
+int64_t index_latest_shown(struct index *x);
 /* The blob was served: memory only; flushed in batches. Any thread, no allocation. */
 void index_touch_blob(struct index *x, const struct digest *sha256, int64_t now);
 

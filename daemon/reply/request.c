@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include "common/alloc.h"
+#include "common/http/token.h"
 
 void request_init(struct request *r, void (*wake)(struct waiter *))
 {
@@ -152,4 +153,16 @@ void request_forward_fields(const struct request *r, struct headers *to)
 		(void)headers_add(to, name, value);
 	}
 	(void)headers_set(to, STR("X-Request-Id"), str_from(r->id));
+}
+
+void request_forward_fields_abroad(const struct request *r, struct headers *to)
+{
+	request_forward_fields(r, to);
+	headers_remove(to, STR("X-HF-Authorization"));
+	for (size_t i = to->count; i > 0; i--)
+		if (text_holds_token(str_from(to->fields[i - 1].value))) {
+			headers_remove(to, str_from(to->fields[i - 1].name));
+			i = to->count + 1; /* it may have been there more than once */
+		}
+	headers_remove(to, STR("X-Request-Id"));
 }

@@ -84,6 +84,8 @@ struct request {
 struct str request_header(const struct request *r, struct str name);
 /* The client's fields that a passed-on request carries: not what is between us and the client, nor the token. */
 void request_forward_fields(const struct request *r, struct headers *to);
+/* The same for a place that is not the Hub, such as its storage: without any field that holds a token of the Hub's. */
+void request_forward_fields_abroad(const struct request *r, struct headers *to);
 /*
  * Asks once per request and key. Returns 0 with *ret_answer (borrowed for the request's life) when it is
  * done, also when

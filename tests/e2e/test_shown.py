@@ -5,6 +5,7 @@ one it is; and what only a token has shown of a repository that was open when it
 The old repository is alice's, and private unless a test says otherwise; it is known by its files, listings and objects only.
 """
 import json
+import sqlite3
 import time
 
 import pytest
@@ -374,3 +375,23 @@ def test_P7_the_second_who_asks_costs_one_question(hub, start, people):
         for target in files:
             assert cache.get(target, token).status == 200
     assert not hub.calls()
+
+
+def test_Z06_a_clock_that_was_ahead_before_the_restart(hub, start, people):
+    """What was shown of which repo is told apart by when: such times never come again, though the machine's clock was put back."""
+    cache = start(hub_deny_ttl="0s")
+    new_repo(hub)
+    assert cache.get(f"/api/models/{ONCE}").status == cache.get(MAIN).status == 200   # which one it is, is known, and that it is open
+    assert cache.stop() == 0
+    with sqlite3.connect(cache.store / "index.db") as db:
+        assert db.execute("UPDATE shown SET at = at + 3600000000 WHERE CAST(what AS TEXT) = 'repo'").rowcount > 0
+    db.close()
+    cache.start()
+    hub.content.delete_repo("model", ONCE)
+    closed = make(hub, ONCE, "c", {"config.json": OLD_CONFIG}, private=True)
+    hub.content.tokens[people.alice].grants.add(ONCE)
+    target = f"/{ONCE}/resolve/{closed.head.id}/config.json"
+    assert cache.get(target, people.alice).body == OLD_CONFIG
+    hub.kill()
+    cache.until_known_down()
+    assert cache.get(target).status in IGNORANCE

@@ -217,6 +217,25 @@ static void vary_always_names_who_asks(void **state)
 	}
 }
 
+static void no_token_goes_abroad_in_any_field(void **state)
+{
+	struct request q;
+	struct headers to;
+
+	request_init(&q, never_wake);
+	headers_init(&to);
+	assert_int_equal(headers_add(&q.headers, STR("Content-Type"), STR("text/plain")), 0);
+	assert_int_equal(headers_add(&q.headers, STR("X-Api-Key"), STR("of somebody")), 0);
+	assert_int_equal(headers_add(&q.headers, STR("X-HF-Authorization"), STR("Bearer short")), 0);
+	assert_int_equal(headers_add(&q.headers, STR("X-Amz-Date"), STR("20261126T000000Z")), 0);
+	assert_int_equal(headers_add(&q.headers, STR("x-api-key"), STR("hf_abcdefghijklmnopqrstuvwxyz")), 0);
+	request_forward_fields_abroad(&q, &to);
+	assert_int_equal(to.count, 2);
+	assert_true(headers_get(&to, STR("Content-Type")).len && headers_get(&to, STR("X-Amz-Date")).len);
+	headers_done(&to);
+	request_done(&q);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +247,7 @@ int main(void)
 		cmocka_unit_test(upstream_errors_keep_their_words_and_lose_validators),
 		cmocka_unit_test(browsers_may_read_only_when_they_said_their_origin),
 		cmocka_unit_test(vary_always_names_who_asks),
+		cmocka_unit_test(no_token_goes_abroad_in_any_field),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
