@@ -409,7 +409,9 @@ static void start_handlers(struct house *h)
 					     .splices = h->splices,
 					     .work = h->work,
 					     .spool_folder = h->spool_folder,
+					     .server_names = (const char *const *)c->server_hosts.words,
 					     .xet_above = c->hub_xet_above,
+					     .need_room = on_need_room,
 					     .on_corrupt = on_corrupt,
 					     .ctx = h });
 	h->admin = admin_new(&(struct admin_opts){ .metrics = h->metrics,

@@ -136,7 +136,8 @@ static int join(struct hub *h, const struct chain *c, struct bytes **ret_bytes)
 	return 0;
 }
 
-static int keep_whole(struct hub *h, struct str repo, struct str commit, const struct chain *c)
+static int keep_whole(struct hub *h, struct hub_put put, struct str repo, struct str commit,
+		      const struct chain *c)
 {
 	struct doc doc = { .fetched_at = clock_wall_s(h->opts.clock) };
 	SCOPED(bytes_unref) struct bytes *bytes = NULL;
@@ -153,7 +154,7 @@ static int keep_whole(struct hub *h, struct str repo, struct str commit, const s
 		r = bytes ? 0 : -EBADMSG;
 	}
 	if (r == 0)
-		r = store_put_bytes(h->opts.store, bytes, &meta);
+		r = hub_put_bytes(put, bytes, &meta);
 	if (r < 0 || whole_key(&key, commit) < 0)
 		return r < 0 ? r : -E2BIG;
 	doc.body = meta.sha256;
@@ -184,13 +185,15 @@ static bool is_whole_held(struct hub *h, struct str repo, struct str commit)
 int whole_join(struct hub *h, struct str repo, struct str commit)
 {
 	/* what clients ask first */
+	struct hub_put put = { .store =
+				       h->opts.store }; /* a thread that serves connections: it never waits */
 	static const char *const queries[] = { "recursive=true", "recursive=true&limit=1000" };
 
 	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
 		SCOPED_CHAIN c = { 0 };
 
 		if (walk(h, repo, commit, str_from(queries[i]), &c) == 0)
-			return keep_whole(h, repo, commit, &c);
+			return keep_whole(h, put, repo, commit, &c);
 	}
 	return -ENODATA;
 }
@@ -247,7 +250,7 @@ static void chain_is_whole(struct lesson *l, const struct answer *a, const struc
 		index_learn(h->opts.index, &f);
 	if (!is_plain || is_whole_held(h, repo, commit))
 		return;
-	r = keep_whole(h, repo, commit, c);
+	r = keep_whole(h, hub_put_of(h), repo, commit, c);
 	if (r < 0 && r != -ENODATA)
 		log_info("hub", "a tree stays in pages", LOG_STR("repo", repo), LOG_STR("commit", commit),
 			 LOG_ERR("error", r), LOG_END);

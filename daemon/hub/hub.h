@@ -37,7 +37,10 @@ struct hub_opts {
 	struct splices *splices; /* for WebSockets; NULL: there are none */
 	struct work *work;
 	const char *spool_folder; /* for what is gathered; borrowed likewise */
+	const char *const *server_names; /* this server's, beside that by which it is asked; NULL ends; or NULL; likewise */
 	uint64_t xet_above;       /* files of more bytes keep what announces Xet; 0: none does */
+	/* Something that is not used goes, as for a file; NULL: a full store keeps no further documents. Called by work threads. */
+	void (*need_room)(void *ctx, uint64_t bytes, void (*done)(void *, int), void *done_ctx);
 	/* A stored blob turned out bad. */
 	void (*on_corrupt)(void *ctx, const struct digest *sha256);
 	void *ctx;

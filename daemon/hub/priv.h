@@ -351,6 +351,16 @@ int cursor_read(struct str parameter, struct buf *ret_path);
 /* Percent-encoded, ready for a query. */
 int cursor_write(struct str path, uint64_t limit, struct buf *out);
 
+/* --- put.c: bytes into the store --- */
+struct hub_put {
+	struct store *store;
+	void (*need_room)(void *ctx, uint64_t bytes, void (*done)(void *, int), void *done_ctx); /* NULL: no waiting */
+	void *ctx;
+};
+struct hub_put hub_put_of(const struct hub *h);
+/* As store_put_bytes(); a full store makes room for them. May wait for the disk: work threads only. */
+int hub_put_bytes(struct hub_put p, struct bytes *bytes, struct blob_meta *ret_meta);
+
 /* --- chain.c: the pages of a tree --- */
 /* The key of the joined text. */
 int whole_key(struct buf *out, struct str commit);
@@ -531,6 +541,8 @@ int link_edit_urls(const struct hub *h, const struct request *q, struct str text
 		   struct buf *out);
 /* "{base}{target}" as a Link value into the reply. */
 void link_set_next(struct reply *r, const struct request *q, const char *target);
+/* One or two segments of what the Hub allows in names, as the router takes them: nothing else is learned as a repo's name. */
+bool link_is_repo_id(struct str id);
 /*
  * The repo a redirect leads to when it is the same question (target, a path) under another name of `repo`; ptr NULL when it is
  * anything else: a login page is no repo. scratch holds it.

@@ -30,7 +30,7 @@ void house_init(struct house *h, const struct keeper_opts *opts)
 		.metrics = opts->metrics,
 		.clock = opts->clock,
 	};
-	journal_init(&h->journal, opts->store);
+	journal_init(&h->journal, opts);
 	house_is_alive(h);
 }
 
@@ -241,5 +241,7 @@ bool commit_turn(struct house *h, struct list *jobs)
 	}
 	(void)end(&g); /* said there */
 	finish_jobs(h, jobs, !has_more);
+	evict_for_slack(h);
+	journal_settle(&h->journal);
 	return has_more;
 }

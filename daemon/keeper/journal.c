@@ -7,7 +7,10 @@
  * Threads   the keeper's.
  * Promises  (1) lines of one repo are in the order in which they were learned.
  *           (2) a mark or a whole repo taken away that could not be written is written later: else a rebuild would open a
- *           repo again, or give an old repo's files for those of a new one.
+ *           repo again, or give an old repo's files for those of a new one. Lines for which a full store has no room wait until
+ *           the turn has made some.
+ *           (3) what was forgotten as a whole is in the journal no longer (remake.c); and a long journal holds at most about
+ *           as many lines that do not count any more as others.
  */
 #include "keeper/priv.h"
 
@@ -23,6 +26,12 @@
 #define ABSENT_LINES_MAX 100000
 #define OWED_LINES_MAX 1000
 #define TEXT_BYTES_MAX (UINT64_C(256) << 20)
+/* A journal is long from here on; it is made anew when it is twice as long as it was then. */
+#define LONG_BYTES (UINT64_C(256) << 10)
+/* Asked for when there is none for lines. */
+#define SHORT_BYTES (UINT64_C(64) << 10)
+#define TO_MAKE_MAX 1000
+#define JOURNAL_REPO_MAX 8192
 
 struct owed_line {
 	struct list node;
@@ -45,9 +54,13 @@ struct text {
 	struct map *by_repo;
 };
 
-void journal_init(struct journal *j, struct store *store)
+void journal_init(struct journal *j, const struct keeper_opts *opts)
 {
-	j->store = store;
+	j->store = opts->store;
+	j->index = opts->index;
+	j->clock = opts->clock;
+	j->made = map_new();
+	j->to_make = map_new();
 	list_init(&j->owed);
 }
 
@@ -64,6 +77,8 @@ void journal_done(struct journal *j)
 {
 	LIST_EACH(it, &j->owed)
 		owed_free(j, LIST_ENTRY(it, struct owed_line, node));
+	map_free(j->made, NULL);
+	map_free(j->to_make, NULL);
 }
 
 static void note_result(struct journal *j, int r, struct str repo)
@@ -92,6 +107,14 @@ static void owe(struct journal *j, struct str repo, struct str line)
 	j->owed_count++;
 }
 
+static bool owes(const struct journal *j, struct str repo)
+{
+	LIST_EACH(it, (struct list *)&j->owed)
+		if (str_eq(str_from(LIST_ENTRY(it, struct owed_line, node)->repo), repo))
+			return true;
+	return false;
+}
+
 static void pay(struct journal *j)
 {
 	LIST_EACH(it, &j->owed) {
@@ -102,6 +125,63 @@ static void pay(struct journal *j)
 			return;
 		owed_free(j, o);
 	}
+}
+
+/* --- what waits for room --- */
+
+static void make_later(struct journal *j, struct str repo, uint64_t size)
+{
+	if (map_count(j->to_make) < TO_MAKE_MAX)
+		(void)map_put(j->to_make, repo, (void *)(uintptr_t)size);
+}
+
+struct next {
+	struct buf repo;
+	uint64_t size;
+};
+
+static int take_first(void *ctx, struct str repo, void *size)
+{
+	struct next *n = ctx;
+
+	n->size = (uintptr_t)size;
+	return buf_append_str(&n->repo, repo) == 0;
+}
+
+uint64_t journal_wants(const struct journal *j)
+{
+	struct next n = { .size = 0 };
+
+	buf_init(&n.repo, JOURNAL_REPO_MAX);
+	(void)map_each(j->to_make, take_first, &n);
+	buf_done(&n.repo);
+	return j->is_short || n.size ? n.size + SHORT_BYTES : 0;
+}
+
+static void make_next(struct journal *j)
+{
+	struct next n = { .size = 0 };
+	struct str repo;
+
+	buf_init(&n.repo, JOURNAL_REPO_MAX);
+	(void)map_each(j->to_make, take_first, &n);
+	repo = buf_str(&n.repo);
+	if (repo.len) {
+		(void)map_take(j->to_make, repo);
+		if (journal_remake(j, repo, NULL, 0) == 0)
+			(void)map_put(j->made, repo, (void *)(uintptr_t)store_journal_size(j->store, repo));
+	}
+	buf_done(&n.repo);
+}
+
+void journal_settle(struct journal *j)
+{
+	if (j->is_short) {
+		pay(j);
+		note_result(j, j->owed_count ? -ENOSPC : 0, STR(""));
+		j->is_short = false;
+	}
+	make_next(j);
 }
 
 /* --- one batch --- */
@@ -175,17 +255,74 @@ static void group_failed(struct journal *j, struct index_batch *b, const struct 
 	}
 }
 
+/* Returns false: they are too many. */
+static bool group_waits(struct journal *j, struct index_batch *b, const struct text *t, const struct group *g)
+{
+	if (j->owed_count + g->count > OWED_LINES_MAX)
+		return false;
+	for (size_t i = 0; i < g->count; i++) {
+		index_batch_unjournaled(b, g->facts[i]);
+		owe(j, g->repo, line_of(t, g->facts[i]));
+	}
+	j->is_short = true;
+	return true;
+}
+
+static bool group_has(const struct index_batch *b, const struct group *g, enum fact_kind kind)
+{
+	for (size_t i = 0; i < g->count; i++)
+		if (index_batch_fact(b, g->facts[i])->kind == kind)
+			return true;
+	return false;
+}
+
+/* What is forgotten as a whole goes from the file as well, with the line that says so. */
+static int group_append(struct journal *j, struct index_batch *b, const struct group *g,
+			const struct str *lines)
+{
+	int r;
+
+	if (!group_has(b, g, FACT_FORGET_ALL))
+		return store_journal_append(j->store, g->repo, lines, g->count);
+	if (journal_remake(j, g->repo, lines, g->count) == 0)
+		return 0;
+	r = store_journal_append(j->store, g->repo, lines, g->count);
+	if (r == 0)
+		make_later(j, g->repo, store_journal_size(j->store, g->repo));
+	return r;
+}
+
+/* Documents come and go: their lines must not stay for ever. */
+static void shorten(struct journal *j, struct str repo)
+{
+	uint64_t size = store_journal_size(j->store, repo), made = (uintptr_t)map_get(j->made, repo);
+
+	if (size < 2 * (made > LONG_BYTES / 2 ? made : LONG_BYTES / 2))
+		return;
+	/* if there is no room for it just now, that is made; else it is tried again when it is twice as long */
+	if (journal_remake(j, repo, NULL, 0) == -ENOSPC)
+		make_later(j, repo, size);
+	(void)map_put(j->made, repo, (void *)(uintptr_t)store_journal_size(j->store, repo));
+}
+
 static void group_write(struct journal *j, struct index_batch *b, const struct text *t, const struct group *g)
 {
 	SCOPED_FREE struct str *lines = xcalloc(g->count, sizeof(*lines));
 	int r;
 
+	/* in their order */
+	if (j->owed_count && owes(j, g->repo) && group_waits(j, b, t, g))
+		return;
 	for (size_t i = 0; i < g->count; i++)
 		lines[i] = line_of(t, g->facts[i]);
-	r = store_journal_append(j->store, g->repo, lines, g->count);
+	r = group_append(j, b, g, lines);
+	if (r == -ENOSPC && group_waits(j, b, t, g))
+		return;
 	note_result(j, r, g->repo);
 	if (r < 0)
 		group_failed(j, b, t, g);
+	else if (group_has(b, g, FACT_DOC))
+		shorten(j, g->repo);
 }
 
 void journal_write(struct journal *j, struct index_batch *b)

@@ -4,7 +4,7 @@
  *
  *   keeper.c   the thread, its queue, its timers, the door     commit.c   a turn: group commit
  *   journal.c  facts into the journals of their repos          evict.c    room, oldest first
- *   recover.c  start-up and the index made anew
+ *   recover.c  start-up and the index made anew                remake.c   a journal without what counts no more
  */
 #pragma once
 #include <pthread.h>
@@ -37,16 +37,27 @@ struct job {
 
 /* The journals and what they could not take. Belongs to the keeper thread. */
 struct journal {
-	struct store *store; /* borrowed */
-	struct list owed;    /* of struct owed_line: marks taken away that are not on disk yet */
+	struct store *store; /* borrowed, as these */
+	struct index *index;
+	const struct clock *clock;
+	struct list owed; /* of struct owed_line: what must be written and is not on disk yet, oldest first */
 	size_t owed_count;
+	struct map *made;      /* repo -> bytes of a long journal when it was made anew last */
+	struct map *to_make;   /* repo -> bytes: there was no room to make it anew */
 	uint64_t absent_lines; /* written in this life */
 	bool is_failing;       /* for one line in the log */
+	bool is_short;         /* lines wait for room */
 };
-void journal_init(struct journal *j, struct store *store);
+void journal_init(struct journal *j, const struct keeper_opts *opts);
 void journal_done(struct journal *j);
 /* Appends the batch's facts, one sync a repo. Facts that could not be written are marked; the batch is applied all the same. */
 void journal_write(struct journal *j, struct index_batch *b);
+/* The room that is lacking; 0: none. */
+uint64_t journal_wants(const struct journal *j);
+/* After room was made: what waited for it is written, or given up. */
+void journal_settle(struct journal *j);
+/* The journal with these lines at its end, and without those that do not count any more. -errno: it is as it was. */
+int journal_remake(const struct journal *j, struct str repo, const struct str *more, size_t count);
 
 /* What works on store and index: the keeper thread, and start-up before it. */
 struct house {
@@ -96,6 +107,8 @@ int commit_facts(struct house *h);
 
 /* Frees at least `bytes`: 0, -ENOSPC nothing was evicted, for it would not have been enough; other errno. */
 int evict(struct house *h, uint64_t bytes);
+/* A full store goes on writing down what it learns: the room for that is free again after each turn. */
+void evict_for_slack(struct house *h);
 /* As much of it as can be. */
 void evict_some(struct house *h, uint64_t bytes);
 

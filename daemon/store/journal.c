@@ -5,7 +5,7 @@
  *   0123456789abcdef hfcached journal 1 models/acme/pub      the first line: whose it is
  *   fedcba9876543210 any text without a newline              check (first 8 bytes of its SHA-256), space, the line
  *
- * A file comes into being with its first line whole (rename), so only a last line can be torn; the next append ends it with
+ * A file comes into being, or is replaced, as a whole (rename), so only a last line can be torn; the next append ends it with
  * a newline and goes on, and it stays behind as one broken line.
  * Never     understands a line.
  * Threads   keeper.
@@ -184,17 +184,64 @@ static int append_charged(struct store *s, struct str repo, struct str head, str
 	return r == -EDQUOT ? -ENOSPC : store_error(s, r);
 }
 
+static int make_text(struct str repo, const struct str *lines, size_t count, struct buf *head,
+		     struct buf *text)
+{
+	int r;
+
+	buf_init(head, JOURNAL_LINE_MAX);
+	buf_init(text, APPEND_BYTES_MAX);
+	r = add_first_line(head, repo);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = add_line(text, lines[i]);
+	return r;
+}
+
 int store_journal_append(struct store *s, struct str repo, const struct str *lines, size_t count)
 {
 	SCOPED_BUF head, text;
-	int r;
+	int r = make_text(repo, lines, count, &head, &text);
 
-	buf_init(&head, JOURNAL_LINE_MAX);
-	buf_init(&text, APPEND_BYTES_MAX);
-	r = add_first_line(&head, repo);
-	for (size_t i = 0; i < count && r == 0; i++)
-		r = add_line(&text, lines[i]);
 	if (r < 0 || count == 0)
 		return r;
 	return append_charged(s, repo, buf_str(&head), buf_str(&text));
+}
+
+/* --- instead of what is there --- */
+
+/* For a moment both are on disk. */
+static int replace_charged(struct store *s, struct str repo, struct str head, struct str lines)
+{
+	uint64_t most = file_charge(head.len + lines.len), before;
+	struct journal j;
+	int r;
+
+	journal_of(repo, &j);
+	r = room_take_used(s, most, 0);
+	if (r < 0)
+		return r;
+	before = journal_charge(s, &j);
+	r = create(s, &j, head, lines);
+	if (r == 0)
+		r = sync_folders(s, &j);
+	/* its name may be there although that could not be synced */
+	room_sub_used(s, most + before - journal_charge(s, &j));
+	return r == -EDQUOT ? -ENOSPC : store_error(s, r);
+}
+
+int store_journal_replace(struct store *s, struct str repo, const struct str *lines, size_t count)
+{
+	SCOPED_BUF head, text;
+	int r = make_text(repo, lines, count, &head, &text);
+
+	return r < 0 ? r : replace_charged(s, repo, buf_str(&head), buf_str(&text));
+}
+
+uint64_t store_journal_size(struct store *s, struct str repo)
+{
+	struct journal j;
+	struct stat st;
+
+	journal_of(repo, &j);
+	return fstatat(s->journal_fd, j.path, &st, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : (uint64_t)st.st_size;
 }

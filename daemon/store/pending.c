@@ -117,7 +117,7 @@ static int put_claimed(struct store *s, const struct blob_meta *meta, struct byt
 		tell_later(s, meta);
 		return 0;
 	}
-	r = room_take_used(s, charge, s->disk_reserve);
+	r = room_take_document(s, charge);
 	if (r < 0)
 		return r;
 	if (has_room_in_memory(s, meta->size))

@@ -129,6 +129,8 @@ uint64_t blob_charge(uint64_t size);
 /* Charges `bytes` or returns -ENOSPC. For documents and journals: they may use the slack that
  * parts leave. */
 int room_take_used(struct store *s, uint64_t bytes, uint64_t disk_reserve);
+/* The same for a document, which leaves some room to the journals' lines about it. */
+int room_take_document(struct store *s, uint64_t bytes);
 void room_add_used_locked(struct store *s, uint64_t bytes);
 void room_sub_used_locked(struct store *s, uint64_t bytes);
 void room_sub_used(struct store *s, uint64_t bytes);

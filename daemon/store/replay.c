@@ -104,6 +104,7 @@ struct walk {
 	int (*visit)(void *ctx, struct str repo, struct str line);
 	void *ctx;
 	uint64_t broken;
+	int error;  /* a file could not be read to its end */
 	char *room; /* owned; the reader's */
 };
 
@@ -117,7 +118,7 @@ static int visit_lines(struct walk *w, struct reader *r, struct str repo)
 		if (!text.ptr)
 			w->broken++;
 		if (got < 0 && got != -E2BIG) {
-			(void)store_error(w->store, got);
+			w->error = store_error(w->store, got);
 			return 0; /* the other journals may be readable */
 		}
 		result = text.ptr ? w->visit(w->ctx, repo, text) : 0;
@@ -141,6 +142,21 @@ static int walk_file(struct walk *w, const char *path)
 		return 0;
 	}
 	return visit_lines(w, &r, str_from(repo));
+}
+
+int store_journal_visit(struct store *s, struct str repo,
+			int (*visit)(void *ctx, struct str repo, struct str line), void *ctx)
+{
+	SCOPED_FREE char *room = xmalloc(JOURNAL_LINE_MAX);
+	struct walk w = { .store = s, .visit = visit, .ctx = ctx, .room = room };
+	struct journal j;
+	int r;
+
+	journal_of(repo, &j);
+	if (faccessat(s->journal_fd, j.path, R_OK, 0) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	r = walk_file(&w, j.path);
+	return w.error ? w.error : r;
 }
 
 static int names_logged(struct store *s, const char *folder, struct names *ret_names)

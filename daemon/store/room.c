@@ -11,7 +11,8 @@
  * take); `reserved` is what open parts hold and are about to write: each has taken its granted blocks, and one for its map or
  * sidecar. The index is left out: it is small beside them, and its room cannot be planned here.
  * The last 1/64 of the limit (at most 64 MiB) is not given to parts: it is the slack for documents and journals, so that a
- * full store can still write down what it learns.
+ * full store can still write down what it learns. Documents leave the last quarter of it to the journals. When half of it is taken,
+ * the keeper is told how much must go for all of it to be free again (store_missing_slack).
  */
 #include "store/priv.h"
 
@@ -170,17 +171,36 @@ void room_leave_locked(struct part *p)
 	p->allocated = 0;
 }
 
-int room_take_used(struct store *s, uint64_t bytes, uint64_t disk_reserve)
+static int take_used(struct store *s, uint64_t bytes, uint64_t disk_reserve, uint64_t limit)
 {
 	uint64_t free_bytes = disk_free(s);
 	SCOPED_LOCK(&s->lock);
 
 	if (free_bytes < disk_reserve || free_bytes - disk_reserve < bytes)
 		return -ENOSPC;
-	if (s->size_max && (bytes > s->size_max || s->used + s->reserved > s->size_max - bytes))
+	if (limit && (bytes > limit || s->used + s->reserved > limit - bytes))
 		return -ENOSPC;
 	room_add_used_locked(s, bytes);
 	return 0;
+}
+
+int room_take_used(struct store *s, uint64_t bytes, uint64_t disk_reserve)
+{
+	return take_used(s, bytes, disk_reserve, s->size_max);
+}
+
+int room_take_document(struct store *s, uint64_t bytes)
+{
+	return take_used(s, bytes, s->disk_reserve, s->size_max - slack(s->size_max) / 4);
+}
+
+uint64_t store_missing_slack(struct store *s)
+{
+	uint64_t all = slack(s->size_max), taken;
+	SCOPED_LOCK(&s->lock);
+
+	taken = s->used + s->reserved;
+	return s->size_max && taken > s->size_max - all / 2 ? taken - (s->size_max - all) : 0;
 }
 
 void room_add_used_locked(struct store *s, uint64_t bytes)

@@ -110,6 +110,8 @@ struct store_usage {
 	uint64_t used, reserved, limit, objects, partial, disk_free;
 };
 void store_usage(struct store *s, struct store_usage *ret_usage);
+/* How much must go so that documents and journals find their room again; 0: there is enough, or no limit. */
+uint64_t store_missing_slack(struct store *s);
 
 /* --- partial blobs --- */
 
@@ -178,6 +180,15 @@ int store_finish_part(struct store *s, struct part *p, const struct blob_meta *m
 /* Appends lines (each without its newline) to the repo's journal and syncs it. A check is added to each line.
  * Keeper thread. Returns 0, -ENOSPC, -EIO. */
 int store_journal_append(struct store *s, struct str repo, const struct str *lines, size_t count);
+/* The journal with these lines instead of those it has: as a whole or not at all, whenever the power fails. Keeper thread. As
+ * store_journal_append(). */
+int store_journal_replace(struct store *s, struct str repo, const struct str *lines, size_t count);
+/* Visits the intact lines of one journal in order; none if there is none. visit non-zero stops and is returned;
+ * -errno: it could not be read to its end. Keeper thread. */
+int store_journal_visit(struct store *s, struct str repo,
+			int (*visit)(void *ctx, struct str repo, struct str line), void *ctx);
+/* Bytes of the repo's journal; 0: there is none. */
+uint64_t store_journal_size(struct store *s, struct str repo);
 /* Visits every intact line of every journal in order; broken ones are counted. Start-up and rebuild only. */
 int store_journal_each(struct store *s, int (*visit)(void *ctx, struct str repo, struct str line), void *ctx,
 		       uint64_t *ret_broken);

@@ -21,6 +21,12 @@ def add_files(hub, count, size, repo="acme/pile"):
     return [f"/{repo}/resolve/{commit.id}/f{i:02}.bin" for i in range(count)]
 
 
+def add_model(hub, repo, seed):
+    made = hub.content.add_repo("model", repo)
+    made.commit({"config.json": f'{{"seed": {seed}}}', "README.md": f"# {repo}\n"})
+    return repo
+
+
 class Watch:
     """Looks at the size of a store as often as it can."""
 
@@ -184,6 +190,49 @@ def test_a_range_that_is_all_of_the_file_is_checked_whole(hub, start):
         assert answer.status >= 500, answer
     else:
         assert_no_clean_end(answer)
+
+
+@pytest.mark.slow
+def test_P3_a_store_full_of_files_keeps_what_is_said_of_repos(hub, start):
+    """Documents take the place of what was not used for the longest time, as files do; and stay with upstream dead."""
+    count = 30
+    cache = start(storage_max_size="8M")
+    names = [file_of(hub, url.rsplit("/", 1)[1], "acme/pile").sha256 for url in add_files(hub, count, 300 * 1024)]
+    prefix = at_commit(hub, "", "acme/pile")
+    for i in range(count):
+        assert cache.get(f"{prefix}f{i:02}.bin").status == 200
+    full = set(cache.blobs())
+    assert names[0] not in full and names[-1] in full
+    repos = [add_model(hub, f"acme/said{i}", i) for i in range(24)]
+    told = {}
+    for repo in repos:
+        for what in ("", "/tree/main?recursive=true", "/refs"):
+            told[f"/api/models/{repo}{what}"] = cache.get(f"/api/models/{repo}{what}").body
+    wait_for(lambda: len(full - set(cache.blobs())) >= 2, why="files that made room")
+    held = [name in cache.blobs() for name in names]
+    assert held == sorted(held) and held[-1], "not the oldest ones went"
+    assert cache.stored_bytes() <= 8 * MIB
+    hub.kill()
+    cache.restart()   # not by a kill: how soon a document is durable is another test's
+    for url, body in told.items():
+        answer = cache.get(url)
+        assert answer.status == 200 and answer.body == body, (url, answer)
+
+
+def test_P10_a_deleted_repo_leaves_no_names_of_its_files_on_the_disk(hub, cache, people):
+    def journals():
+        return b"".join(p.read_bytes() for p in (cache.store / "journal").rglob("*") if p.is_file())
+
+    url = "/acme/private/resolve/main/config.json"
+    assert cache.get(url, people.alice).status == 200
+    assert cache.get("/api/models/acme/private/tree/main?recursive=true", people.alice).status == 200
+    wait_for(lambda: b"model.safetensors" in journals() and b"config.json" in journals(), why="its lines")
+    body = b'{"name": "private", "organization": "acme", "type": "model"}'
+    assert cache.ask("DELETE", "/api/repos/delete", people.writer, body=body, Content_Type="application/json").status == 200
+    wait_for(lambda: b"forget-all" in journals(), why="the line that says so")
+    assert b"model.safetensors" not in journals() and b"config.json" not in journals()
+    cache.restart(kill=True)
+    assert b"forget-all" in journals() and cache.get(url, people.alice).status != 200
 
 
 def test_quota_lowered_at_a_restart(hub, start):

@@ -690,6 +690,113 @@ static void a_repo_that_was_forgotten_stays_so_after_the_disk_was_full(void **st
 	assert_int_equal(index_find_entry(h->index, REPO, STR(C2), STR("new"), &got), 0);
 }
 
+static void expect_forgotten(struct house *h)
+{
+	struct content_id got;
+
+	assert_int_equal(count_lines(h, "old"), 0);
+	assert_int_equal(index_find_entry(h->index, REPO, STR(C1), STR("old"), &got), -ENODATA);
+	assert_int_equal(index_find_entry(h->index, REPO, STR(C2), STR("new"), &got), 0);
+	assert_int_equal(public_level(h), ACCESS_FILES);
+}
+
+/* Names of private files among it: they are not to stay on the disk after their repo was deleted. */
+static void what_is_forgotten_as_a_whole_leaves_the_journal(void **state)
+{
+	struct house *h = *state;
+	struct content_id content = { .kind = CONTENT_GIT, .size = 3 };
+	uint64_t used;
+
+	learn_public(h, ACCESS_META, 900);
+	learn_entry(h, C1, "old", &content);
+	keeper_sync(h->keeper);
+	learn_public(h, ACCESS_FILES, 1000);
+	assert_int_equal(learn_doc(h, "m:old", "{}", 2), 0);
+	keeper_sync(h->keeper);
+	assert_int_equal(count_lines(h, "old"), 2);
+	learn_entry(h, C2, "old", &content);
+	index_learn(h->index, &(struct fact){ .kind = FACT_FORGET_ALL, .repo = REPO, .at = 2000 });
+	learn_entry(h, C2, "new", &content);
+	keeper_sync(h->keeper);
+	assert_int_equal(count_lines(h, "public"), 1);
+	expect_forgotten(h);
+	used = usage_of(h->f->store).used;
+	stop(h);
+	lose_index(h);
+	start(h);
+	expect_forgotten(h);
+	assert_int_equal(usage_of(h->f->store).used, used);
+}
+
+static void fill_with_documents(struct house *h, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		char key[192], text[64];
+		int r;
+
+		(void)snprintf(key, sizeof(key), "m:%0128u", i);
+		(void)snprintf(text, sizeof(text), "{\"n\":%u}", i);
+		r = learn_doc(h, key, text, strlen(text));
+		if (r == -ENOSPC && make_room(h, 65536) == 0)
+			r = learn_doc(h, key, text, strlen(text));
+		assert_int_equal(r, 0);
+		if (i % 100 == 0)
+			keeper_sync(h->keeper);
+	}
+	keeper_sync(h->keeper);
+}
+
+static int64_t count_docs(struct house *h)
+{
+	sqlite3_stmt *st = NULL;
+	sqlite3 *db = NULL;
+	char path[PATH_MAX];
+	int64_t count;
+
+	(void)snprintf(path, sizeof(path), "%s/index.db", h->f->path);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM docs", -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	count = sqlite3_column_int64(st, 0);
+	(void)sqlite3_finalize(st);
+	(void)sqlite3_close(db);
+	return count;
+}
+
+static unsigned count_held(struct house *h, unsigned count)
+{
+	unsigned held = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		char key[192];
+
+		(void)snprintf(key, sizeof(key), "m:%0128u", i);
+		held += find_doc(h, key) == 0;
+	}
+	return held;
+}
+
+/* Row and journal line go after a document's bytes (P10), and nothing goes that is held (P3). */
+static void documents_that_went_leave_no_rows_and_no_long_journal(void **state)
+{
+	enum { COUNT = 3000 };
+	struct house *h = *state;
+	unsigned held;
+
+	h->f->wall_s = 1000 + 8 * 3600; /* no refresh relies on the lines any more */
+	fill_with_documents(h, COUNT);
+	keeper_sync(h->keeper); /* the last turn has made room for its successor by now */
+	held = (unsigned)count_docs(h);
+	assert_true(held > 100 && held < QUOTA / 8192);
+	assert_int_equal(usage_of(h->f->store).objects, held);
+	assert_int_equal(count_held(h, COUNT), held);
+	assert_true(store_journal_size(h->f->store, REPO) <= 700 << 10); /* of 790 */
+	stop(h);
+	lose_index(h);
+	start(h);
+	assert_int_equal(count_held(h, COUNT), held);
+}
+
 static void a_document_goes_with_bytes_that_could_not_be_written(void **state)
 {
 	struct house *h = *state;
@@ -1118,6 +1225,61 @@ static bool die_and_recover(int at, bool loses_index)
 	return WEXITSTATUS(status) == 42;
 }
 
+/* A life that forgets a repo, dying at this step. Returns false when it ended before. */
+static bool die_forgetting(int at)
+{
+	struct house h = { .f = fixture_new() };
+	struct content_id content = { .kind = CONTENT_GIT, .size = 3 }, got;
+	char path[PATH_MAX], said[16];
+	int pipe_fds[2], status;
+	pid_t pid;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	start(&h);
+	learn_public(&h, ACCESS_FILES, 1000);
+	learn_entry(&h, C1, "old", &content);
+	stop(&h);
+	pid = fork();
+	if (pid == 0) {
+		(void)close(pipe_fds[0]);
+		start(&h);
+		atomic_store(&steps, 0);
+		atomic_store(&die_at, at);
+		index_learn(h.index, &(struct fact){ .kind = FACT_FORGET_ALL, .repo = REPO, .at = 2000 });
+		keeper_sync(h.keeper);
+		say(pipe_fds[1], SAYS_SYNCED);
+		stop(&h);
+		_exit(0);
+	}
+	(void)close(pipe_fds[1]);
+	read_all(pipe_fds[0], said);
+	(void)close(pipe_fds[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	(void)snprintf(path, sizeof(path), "%s/index.db", h.f->path);
+	(void)unlink(path);
+	start(&h);
+	assert_int_equal(public_level(&h), ACCESS_FILES);
+	/* the whole of the old journal, or nothing of it */
+	assert_int_equal(count_lines(&h, "old") + count_lines(&h, "forget-all"), 1);
+	assert_int_equal(index_find_entry(h.index, REPO, STR(C1), STR("old"), &got),
+			 count_lines(&h, "old") ? 0 : -ENODATA);
+	if (strchr(said, SAYS_SYNCED))
+		assert_int_equal(count_lines(&h, "old"), 0);
+	assert_int_equal(count_files(h.f, "journal", "tmp"), 0);
+	stop(&h);
+	fixture_free(h.f);
+	return WEXITSTATUS(status) == 42;
+}
+
+static void forgets_a_repo_wholly_or_not_at_all_at_every_step(void **state)
+{
+	int at = 1;
+
+	while (die_forgetting(at))
+		at++;
+	assert_true(at > 5);
+}
+
 /* ThreadSanitizer makes a fork so slow that not every step can be tried. */
 #ifdef __SANITIZE_THREAD__
 #define STRIDE 11
@@ -1229,6 +1391,8 @@ int main(void)
 		TEST(evicts_down_to_a_smaller_limit_at_start),
 		TEST(rechecks_do_not_make_journals_grow),
 		TEST(a_mark_taken_away_reaches_the_journal_after_the_disk_was_full),
+		TEST(what_is_forgotten_as_a_whole_leaves_the_journal),
+		TEST(documents_that_went_leave_no_rows_and_no_long_journal),
 		TEST(a_repo_that_was_forgotten_stays_so_after_the_disk_was_full),
 		TEST(a_document_goes_with_bytes_that_could_not_be_written),
 		TEST(blobs_stored_while_the_index_could_not_be_written_are_found_again),
@@ -1237,6 +1401,7 @@ int main(void)
 		TEST(an_older_copy_of_the_index_is_brought_up_to_date),
 		TEST(heals_an_index_that_is_damaged_while_it_runs),
 		cmocka_unit_test(survives_death_at_every_step),
+		cmocka_unit_test(forgets_a_repo_wholly_or_not_at_all_at_every_step),
 		cmocka_unit_test(survives_death_at_every_step_and_the_loss_of_the_index),
 		TEST(works_with_many_threads_at_once),
 	};
