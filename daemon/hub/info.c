@@ -130,7 +130,7 @@ static int settle_name(struct lesson *l, struct str id, int64_t at)
 	buf_init(&named, 1024);
 	str_cut(str_from(l->repo), '/', &kind, &rest);
 	buf_appendf(&named, "%.*s/%.*s", STR_ARGS(kind), STR_ARGS(id));
-	if (buf_error(&named) || !uri_is_clean_path(id))
+	if (buf_error(&named) || !link_is_repo_id(id))
 		return -EPROTO;
 	if (!str_eq(buf_str(&named), str_from(l->repo))) {
 		free(l->repo);

@@ -137,15 +137,16 @@ int link_edit_urls(const struct hub *h, const struct request *q, struct str text
 	return json_edit_strings(text, edit_url, &e, out);
 }
 
-/* One or two segments of what the Hub allows in names. */
-static bool is_repo_id(struct str s)
+bool link_is_repo_id(struct str s)
 {
 	size_t slashes = 0;
 
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
+		bool begins = i == 0 || s.ptr[i - 1] == '/';
 
-		if (c == '/' && (i == 0 || i + 1 == s.len || ++slashes > 1))
+		if ((c == '/' && (begins || i + 1 == s.len || ++slashes > 1)) ||
+		    (begins && (c == '.' || c == '-')))
 			return false;
 		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
 		      c == '-' || c == '_' || c == '.' || c == '/'))
@@ -187,7 +188,7 @@ struct str link_repo_of(const struct hub *h, struct str location, struct str tar
 	if (path.len <= prefix.len + rest.len || !str_ends_with(path, rest))
 		return nothing;
 	new_id = str_from_range(path.ptr + prefix.len, path.ptr + path.len - rest.len);
-	if (!is_repo_id(new_id))
+	if (!link_is_repo_id(new_id))
 		return nothing;
 	buf_appendf(scratch, "%.*s/%.*s", STR_ARGS(kind), STR_ARGS(new_id));
 	return buf_error(scratch) ? nothing : buf_str(scratch);

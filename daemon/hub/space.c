@@ -93,6 +93,26 @@ static void memo_free(void *p)
 	free(p);
 }
 
+/* As the usual field is refused before any handler. */
+static int refuse_asker(int error, struct reply *r)
+{
+	if (error == -EBUSY) {
+		reply_refuse(
+			r, ENDPOINT_FILE, 429,
+			"too many invalid tokens came from this address; tokens that are not known here are "
+			"refused for a minute");
+		(void)headers_set(&r->headers, STR("Retry-After"), STR("60"));
+	} else if (error == -EPERM) {
+		reply_refuse(
+			r, ENDPOINT_FILE, 403,
+			"this server takes no tokens in the clear (server.strict); use its https address");
+	} else {
+		reply_refuse(r, ENDPOINT_FILE, 400,
+			     "the X-HF-Authorization field is malformed, repeated or too long");
+	}
+	return 1;
+}
+
 /* What it is is found out once for a request: it must not become another Space while its answer comes. */
 static int find(struct hub *h, struct request *q, const struct hub_route *route, struct reply *r)
 {
@@ -103,7 +123,9 @@ static int find(struct hub *h, struct request *q, const struct hub_route *route,
 		s = xcalloc(1, sizeof(*s));
 		q->memo = s;
 		q->free_memo = memo_free;
-		s->asks_by_field = space_take_asker(h, q);
+		error = space_take_asker(h, q, s);
+		if (error < 0)
+			return refuse_asker(error, r);
 	}
 	if (s->is_found)
 		return 0;
@@ -111,6 +133,8 @@ static int find(struct hub *h, struct request *q, const struct hub_route *route,
 	if (error != 0)
 		return error;
 	found.asks_by_field = s->asks_by_field;
+	found.drops_field = s->drops_field;
+	found.has_two_askers = s->has_two_askers;
 	found.is_found = true;
 	*s = found;
 	return 0;

@@ -10,6 +10,8 @@
  *   space_socket.c  a WebSocket to an app
  *   space_keep.c    what of an app is kept
  *   space_text.c    addresses inside what an app says
+ *   space_location.c  where it sends its clients
+ *   space_secrets.c   what an app of one's own is not told
  *   space_info.c    what the API says of Spaces
  */
 #pragma once
@@ -26,8 +28,11 @@ struct space_custom {
 	unsigned embedder, opener, resource;
 };
 struct space {
-	bool is_found;      /* the rest is known */
-	bool asks_by_field; /* space_take_asker() */
+	bool is_found; /* the rest is known */
+	/* space_take_asker() */
+	bool asks_by_field;  /* who asks is said in the field of Gradio's clients */
+	bool drops_field;    /* what stands there is nobody's token, and not for the app */
+	bool has_two_askers; /* the two fields name two subjects */
 	enum space_kind kind;
 	char *url; /* owned; of an app: where it is, without a slash at its end; NULL: nowhere */
 	enum fetch_origin origin;
@@ -44,10 +49,11 @@ struct hub_route space_route(const struct hub_route *route, struct buf *repo);
 /* The number of the mapped Space of this id; -ENOENT. */
 int space_find_local(const struct hub *h, struct str id);
 /*
- * Who asks is said in the field that Gradio's clients put their token into, when it is not said in the usual one: true, and from
- * here on the request is asked as that subject.
+ * Who asks is said in the field that Gradio's clients put their token into, when it is not said in the usual one: from here on the
+ * request is asked as that subject. With both, the usual one counts. Returns 0 with the first fields of ret, or an error of
+ * auth_subject(): the field is refused as that one is.
  */
-bool space_take_asker(struct hub *h, struct request *q);
+int space_take_asker(struct hub *h, struct request *q, struct space *ret);
 /* Returns 0 with *ret, the caller's; 1 with a reply; -EAGAIN. */
 int space_find(struct hub *h, struct request *q, const struct hub_route *route, struct space *ret,
 	       struct reply *r);
@@ -88,6 +94,8 @@ void space_call_init(struct space_call *c, struct hub *h, struct request *q, con
 void space_call_done(struct space_call *c);
 /* Opens the request's relay. Returns as relay_start(); -EINVAL the address is too long. */
 int space_call_start(const struct space_call *c);
+/* What goes out of a Set-Cookie field of the app's. */
+void space_set_cookies(const struct space_call *c, const struct headers *from, struct reply *r);
 /* The fields that a request to the app carries. *to is initialised here, the caller's. */
 void space_request_fields(struct hub *h, struct request *q, const struct hub_route *route,
 			  const struct space *s, struct headers *to);
@@ -95,6 +103,10 @@ void space_request_fields(struct hub *h, struct request *q, const struct hub_rou
 void space_append_target(const struct request *q, const struct space *s, struct buf *out);
 /* May its address be of this house? As for all that is fetched: when the configuration names the host. */
 bool space_is_near(const struct hub *h, const struct space *s, const struct origin *origin);
+
+/* --- space_secrets.c --- */
+/* Takes away all fields that hold a token of the Hub: a known form of one, also within Basic, or that of X-HF-Authorization. */
+void space_drop_tokens(const struct request *q, struct headers *fields);
 
 /* --- space_app.c --- */
 int space_app(struct hub *h, struct request *q, const struct hub_route *route, const struct space *s,
@@ -122,6 +134,10 @@ void space_keeps_unref(struct space_keeps *k);
  */
 bool space_keep_key(const struct request *q, const struct space *s, struct str rest, bool is_shared,
 		    struct buf *key, bool *ret_is_build);
+/* Does the request say nothing that its answer may depend on but what is in the key? Its cookies are for the caller to look at. */
+bool space_is_common(const struct request *q, const struct space *s);
+/* Does the app let this answer be kept, for all who have the same key? */
+bool space_may_keep(const struct headers *answer, bool was_built);
 /* An answer that is being gathered; NULL: there is no room to. */
 struct space_keeping;
 struct space_keeping *space_keep_begin(struct hub *h, struct str repo, struct str key, bool was_built,

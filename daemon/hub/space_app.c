@@ -110,7 +110,7 @@ static void filter(const struct space_call *c, struct relay *relay, int form, st
 	relay_set_filter(relay, &stream_filter, s);
 }
 
-static void set_cookies(const struct space_call *c, const struct headers *from, struct reply *r)
+void space_set_cookies(const struct space_call *c, const struct headers *from, struct reply *r)
 {
 	bool is_tls = str_starts_with(str_from(c->q->base), STR("https:"));
 	SCOPED_BUF path;
@@ -129,14 +129,25 @@ static void set_cookies(const struct space_call *c, const struct headers *from, 
 	}
 }
 
-static void set_location(const struct space_call *c, const struct headers *from, struct reply *r)
+/* Returns 0; -errno: it has one that the client is not told. */
+static int set_location(const struct space_call *c, const struct headers *from, struct reply *r)
 {
 	struct str location = headers_get(from, STR("Location"));
+	struct space_place place = { .app = str_from(c->s->url),
+				     .rest = str_from_range(c->prefix.ptr + c->prefix.len,
+							    c->q->target + strlen(c->q->target)),
+				     .base = str_from(c->q->base),
+				     .prefix = c->prefix,
+				     .is_told_base = c->s->kind == SPACE_LOCAL,
+				     .names = c->hub->opts.server_names };
 	SCOPED_BUF value;
+	int error;
 
-	buf_init(&value, 16384);
-	if (location.ptr && space_map_address(&c->rule, location, c->prefix, &value) == 0)
-		(void)headers_set(&r->headers, STR("Location"), buf_str(&value));
+	buf_init(&value, 65536);
+	if (!location.ptr)
+		return 0;
+	error = space_map_location(&place, location, &value);
+	return error < 0 ? error : headers_set(&r->headers, STR("Location"), buf_str(&value));
 }
 
 /* For the page that asks: it is nobody, so it asks as a stranger. */
@@ -163,13 +174,22 @@ static void pass_on(const struct space_call *c, int status, const struct headers
 		   coding = headers_get(from, STR("Content-Encoding"));
 	bool is_plain = coding.len == 0 || str_eq_nocase(coding, STR("identity"));
 	int form = status == 206 || !is_plain ? -ENOENT : space_form_of(c->rest, type);
-	bool is_kept = c->key.len && status == 200 && is_plain && !c->q->is_head;
+	bool is_kept = c->key.len && status == 200 && is_plain && !c->q->is_head &&
+		       space_may_keep(from, c->is_build);
 
-	set_location(c, from, r); /* first: a redirect is passed on only with its address */
+	/* first: a redirect is passed on only with its address */
+	if (set_location(c, from, r) < 0 && status >= 300 && status < 400) {
+		relay_free(TAKE_PTR(c->q->relay));
+		reply_refuse(
+			r, ENDPOINT_FILE, 502,
+			"the app of this Space sent a redirect that leads to other places of this server, or "
+			"to an address that cannot be understood; it is not passed on");
+		return;
+	}
 	reply_relay(r, c->q, status, from, form >= 0 ? -1 : length);
 	if (r->kind != REPLY_RELAY)
 		return;
-	set_cookies(c, from, r);
+	space_set_cookies(c, from, r);
 	if (form >= 0)
 		drop_tags(r);
 	if (form >= 0 || is_kept)

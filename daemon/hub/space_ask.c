@@ -14,7 +14,6 @@
 #include <errno.h>
 #include "common/alloc.h"
 #include "common/hash.h"
-#include "common/http/token.h"
 
 #define URL_BYTES_MAX 65536
 
@@ -32,6 +31,23 @@ static void make_tag(struct str id, struct buf *out)
 	buf_appendf(out, "hfs-%.12s-", hex);
 }
 
+/* Those that the app set itself, as it named them. *own is initialised here. */
+static void find_cookies(const struct space_call *c, struct buf *own)
+{
+	buf_init(own, 65536);
+	for (size_t i = 0; i < c->q->headers.count; i++)
+		if (str_eq_nocase(str_from(c->q->headers.fields[i].name), STR("Cookie")))
+			(void)space_cookie_in(str_from(c->q->headers.fields[i].value), buf_str(&c->tag), own);
+}
+
+static bool has_cookies(const struct space_call *c)
+{
+	SCOPED_BUF own;
+
+	find_cookies(c, &own);
+	return own.len > 0 || buf_error(&own);
+}
+
 void space_call_init(struct space_call *c, struct hub *h, struct request *q, const struct hub_route *route,
 		     const struct space *s)
 {
@@ -41,7 +57,8 @@ void space_call_init(struct space_call *c, struct hub *h, struct request *q, con
 	buf_appendf(&c->to, "%s%.*s", q->base, STR_ARGS(c->prefix));
 	make_tag(route->id, &c->tag);
 	buf_init(&c->key, 8192);
-	if (s->kind == SPACE_APP && !space_keep_key(q, s, c->rest, false, &c->key, &c->is_build))
+	if (s->kind == SPACE_APP && (has_cookies(c) || !space_is_common(q, s) ||
+				     !space_keep_key(q, s, c->rest, false, &c->key, &c->is_build)))
 		buf_reset(&c->key);
 	c->rule = (struct space_rule){ .from = { str_from(s->url) }, .to = buf_str(&c->to) };
 	/* it was told that this is its host */
@@ -62,11 +79,7 @@ static void add_cookies(const struct space_call *c, struct headers *to)
 {
 	SCOPED_BUF own;
 
-	buf_init(&own, 65536);
-	for (size_t i = 0; i < c->q->headers.count; i++)
-		if (str_eq_nocase(str_from(c->q->headers.fields[i].name), STR("Cookie")))
-			(void)space_cookie_in(str_from(c->q->headers.fields[i].value), buf_str(&c->tag),
-					      &own);
+	find_cookies(c, &own);
 	if (own.len && !buf_error(&own))
 		(void)headers_set(to, STR("Cookie"), buf_str(&own));
 }
@@ -86,10 +99,12 @@ static void add_secrets(const struct space_call *c, struct headers *to)
 	struct str own = authorization_of(c);
 	bool is_local = c->s->kind == SPACE_LOCAL;
 
-	if (is_local)
+	if (is_local || c->s->drops_field)
 		headers_remove(to, STR("X-HF-Authorization"));
-	if (own.len && !(is_local && text_holds_token(own)))
+	if (own.len)
 		(void)headers_set(to, STR("Authorization"), own);
+	if (is_local)
+		space_drop_tokens(c->q, to);
 }
 
 /* What an app behind a server in front of it wants to know; the Hub's own apps have another one in front of them. */

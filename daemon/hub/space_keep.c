@@ -7,7 +7,7 @@
  *
  * All else, the queue, its events, calls, uploads, results, is never kept. An answer is kept as the app sent it, as a document of
  * the Space's repo under its commit; the door of the repo stands in front of it. What a request with a token was answered is that
- * token's; what one with a cookie was answered is kept only where it was built.
+ * token's; what one with a cookie or another secret was answered is not kept, nor what the app wants nobody to keep.
  * Threads   gathering: the connection's; keeping: a work thread.
  * Promises  (1) memory is bounded: what is gathered lies in a file without a name; KEEPS_MAX at a time, BYTES_MAX each.
  */
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include "common/alloc.h"
 #include "common/http/etag.h"
+#include "common/http/token.h"
 #include "common/spool.h"
 #include "common/work.h"
 
@@ -24,8 +25,8 @@
 /* Of a page, which is edited in memory when it is given again. */
 #define PAGE_BYTES_MAX ((uint64_t)4 << 20)
 #define MEMORY_MAX ((size_t)64 * 1024)
-/* Of a query that only says which version of a file is meant. */
-#define QUERY_MAX 128
+/* Of a word that only says which version of a file is meant. */
+#define VERSION_MAX 64
 
 struct space_keeps {
 	_Atomic unsigned refs, running;
@@ -35,7 +36,7 @@ struct space_keeping {
 	struct job job;
 	struct space_keeps *keeps;
 	/* not the hub: it may be gone when the job runs */
-	struct store *store;
+	struct hub_put put;
 	struct index *index;
 	struct work *work;
 	struct spool *spool;
@@ -77,18 +78,42 @@ static bool is_page(struct str path)
 	return path.len == 0 || str_eq(path, STR("config")) || str_eq(path, STR("info"));
 }
 
+/* "v=1a2b", or "1a2b" alone: a signature, or whatever else there may be, is no part of a name, and never on a disk. */
+static bool is_version(struct str query)
+{
+	static const char *const names[] = { "v", "ver", "version", "rev", "hash", "h" };
+	struct str name, word = query;
+	bool is_known = true;
+
+	if (str_cut(query, '=', &name, &word)) {
+		is_known = false;
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+			is_known = is_known || str_eq(name, str_from(names[i]));
+	} else {
+		word = query;
+	}
+	for (size_t i = 0; i < word.len; i++) {
+		char c = word.ptr[i];
+
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		      c == '.' || c == '-'))
+			return false;
+	}
+	return is_known && word.len <= VERSION_MAX;
+}
+
 /* Of a page only the forms that clients ask for; of a file that was built any, for it holds a version. */
 static bool is_known_query(struct str query, bool was_built)
 {
 	if (query.len == 0)
 		return true;
 	if (was_built)
-		return query.len <= QUERY_MAX;
+		return is_version(query);
 	return str_eq(query, STR("serialize=False")) || str_eq(query, STR("serialize=True"));
 }
 
-/* Whose answer it is. false: there is no telling. */
-static bool append_partition(const struct request *q, bool was_built, bool is_shared, struct buf *key)
+/* Whose answer it is. */
+static bool append_partition(const struct request *q, bool is_shared, struct buf *key)
 {
 	char hex[2 * SUBJECT_BYTES + 1];
 
@@ -96,7 +121,89 @@ static bool append_partition(const struct request *q, bool was_built, bool is_sh
 		format_hex(q->subject.id, SUBJECT_BYTES, hex);
 		return buf_append_str(key, str_from(hex)) == 0;
 	}
-	return is_shared || was_built || !request_header(q, STR("Cookie")).ptr;
+	return true;
+}
+
+/* What a request may say beside its token without being somebody's: all but words for secrets. */
+static bool is_personal(struct str name, struct str value)
+{
+	static const char *const words[] = {
+		"auth", "token", "session", "secret", "key", "password", "csrf"
+	};
+	char lower[64];
+
+	if (text_holds_token(value) || name.len >= sizeof(lower))
+		return true;
+	for (size_t i = 0; i < name.len; i++)
+		lower[i] =
+			name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? (char)(name.ptr[i] | 0x20) : name.ptr[i];
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (memmem(lower, name.len, words[i], strlen(words[i])))
+			return true;
+	return false;
+}
+
+bool space_is_common(const struct request *q, const struct space *s)
+{
+	if (s->has_two_askers)
+		return false;
+	for (size_t i = 0; i < q->headers.count; i++) {
+		struct str name = str_from(q->headers.fields[i].name);
+
+		/* it names the same subject as the key does, or goes no further */
+		if (str_eq_nocase(name, STR("X-HF-Authorization")) || str_starts_with(name, STR("Sec-")))
+			continue;
+		if (str_eq_nocase(name, STR("Range")) ||
+		    is_personal(name, str_from(q->headers.fields[i].value)))
+			return false;
+	}
+	return true;
+}
+
+/* Does the list have the word, alone or with a value? */
+static bool has_word(struct str list, const char *word)
+{
+	while (list.len) {
+		struct str part, name, value;
+
+		(void)str_cut(list, ',', &part, &list);
+		(void)str_cut(part, '=', &name, &value);
+		if (str_eq_nocase(str_trim(name), str_from(word)))
+			return true;
+	}
+	return false;
+}
+
+static bool varies_by_others(struct str list)
+{
+	while (list.len) {
+		struct str part;
+
+		(void)str_cut(list, ',', &part, &list);
+		part = str_trim(part);
+		if (part.len && !str_eq_nocase(part, STR("Accept-Encoding")) &&
+		    !str_eq_nocase(part, STR("Origin")))
+			return true;
+	}
+	return false;
+}
+
+/* A page that greets a stranger with a cookie is any stranger's page; it is given again without that. */
+bool space_may_keep(const struct headers *answer, bool was_built)
+{
+	for (size_t i = 0; i < answer->count; i++) {
+		struct str name = str_from(answer->fields[i].name), value = str_from(answer->fields[i].value);
+
+		if (str_eq_nocase(name, STR("Cache-Control")) &&
+		    (has_word(value, "no-store") || has_word(value, "private") ||
+		     (was_built && has_word(value, "no-cache"))))
+			return false;
+		if (str_eq_nocase(name, STR("Vary")) && varies_by_others(value))
+			return false;
+		if (was_built && str_eq_nocase(name, STR("Set-Cookie")))
+			return false;
+	}
+	return true;
 }
 
 bool space_keep_key(const struct request *q, const struct space *s, struct str rest, bool is_shared,
@@ -110,7 +217,7 @@ bool space_keep_key(const struct request *q, const struct space *s, struct str r
 	    !is_known_query(q->query, was_built))
 		return false;
 	buf_appendf(key, "c:app/%s/", s->commit);
-	if (!append_partition(q, was_built, is_shared, key))
+	if (!append_partition(q, is_shared, key))
 		return false;
 	buf_append_str(key, rest);
 	if (q->query.len)
@@ -135,7 +242,7 @@ struct space_keeping *space_keep_begin(struct hub *h, struct str repo, struct st
 	k = xcalloc(1, sizeof(*k));
 	list_init(&k->job.node);
 	k->keeps = h->space_keeps;
-	k->store = h->opts.store;
+	k->put = hub_put_of(h);
 	k->index = h->opts.index;
 	k->work = h->opts.work;
 	k->spool = spool_new(h->opts.spool_folder, MEMORY_MAX, was_built ? BYTES_MAX : PAGE_BYTES_MAX);
@@ -175,7 +282,7 @@ static void keep(struct space_keeping *k)
 
 	if (r == 0) {
 		bytes = bytes_new_copy(text);
-		r = store_put_bytes(k->store, bytes, &meta);
+		r = hub_put_bytes(k->put, bytes, &meta);
 	}
 	if (r < 0) {
 		log_warning("hub", "a part of an app could not be kept", LOG_TEXT("repo", k->repo),

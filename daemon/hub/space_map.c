@@ -9,6 +9,7 @@
 #include "hub/space.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include "common/alloc.h"
 
 #define INFO_BYTES_MAX (16u << 20)
@@ -44,25 +45,46 @@ int space_find_local(const struct hub *h, struct str id)
 
 #define ASKER_FIELD STR("X-HF-Authorization")
 
-bool space_take_asker(struct hub *h, struct request *q)
+/* The field alone, as if it were the usual one; given twice, it is refused as that is. */
+static int read_asker(struct hub *h, const struct request *q, struct subject *ret)
 {
-	struct str value = request_header(q, ASKER_FIELD);
-	struct subject asker;
+	char client[256];
 	struct headers fields;
-	bool is_taken;
+	int r = 0;
 
-	if (!q->has_valid_subject || q->subject.token || !value.len ||
-	    headers_count_of(&q->headers, ASKER_FIELD) != 1)
-		return false;
+	(void)snprintf(client, sizeof(client), "%s%s", q->is_intercepted ? "tls:" : "", q->client);
 	headers_init(&fields);
-	(void)headers_set(&fields, STR("Authorization"), value);
-	is_taken = auth_subject(h->opts.auth, &fields, str_from(q->client), &asker) == 0;
-	if (is_taken) {
+	for (size_t i = 0; i < q->headers.count && r >= 0; i++)
+		if (str_eq_nocase(str_from(q->headers.fields[i].name), ASKER_FIELD))
+			r = headers_add(&fields, STR("Authorization"), str_from(q->headers.fields[i].value));
+	r = r < 0 ? -EINVAL : auth_subject(h->opts.auth, &fields, str_from(client), ret);
+	headers_done(&fields);
+	return r;
+}
+
+int space_take_asker(struct hub *h, struct request *q, struct space *ret)
+{
+	struct subject asker;
+	int r;
+
+	if (!q->has_valid_subject || !request_header(q, ASKER_FIELD).ptr)
+		return 0;
+	r = read_asker(h, q, &asker);
+	if (r < 0)
+		return r;
+	/* a key of this server, or a scheme alone */
+	ret->drops_field = !asker.token;
+	if (q->subject.token) {
+		ret->has_two_askers = asker.token && memcmp(asker.id, q->subject.id, SUBJECT_BYTES) != 0;
+		subject_done(&asker);
+	} else if (asker.token || asker.borrows == BORROWS_BY_KEY) {
 		subject_done(&q->subject);
 		q->subject = asker;
+		ret->asks_by_field = true;
+	} else {
+		subject_done(&asker);
 	}
-	headers_done(&fields);
-	return is_taken;
+	return 0;
 }
 
 /* --- static ones are remembered --- */

@@ -245,43 +245,6 @@ int space_text_end(struct space_text *t, struct buf *out)
 
 /* --- single fields -------------------------------------------------------------------------------------- */
 
-/* "http://h" and "https://h" are the same place: apps behind a TLS terminator do not know which they are reached by. */
-static struct str without_scheme(struct str url)
-{
-	struct str prefixes[] = { STR("https:"), STR("http:") };
-
-	for (unsigned i = 0; i < 2; i++)
-		if (str_starts_with(url, prefixes[i]))
-			return str_from_range(url.ptr + prefixes[i].len, url.ptr + url.len);
-	return url;
-}
-
-static bool begins_with_address(struct str url, struct str from)
-{
-	return from.len > 0 && str_starts_with(url, from) &&
-	       (url.len == from.len || ends_address(url.ptr[from.len]));
-}
-
-int space_map_address(const struct space_rule *rule, struct str address, struct str prefix, struct buf *out)
-{
-	struct str bare = without_scheme(address);
-
-	if (begins_with_address(bare, without_scheme(rule->to)))
-		return buf_append_str(out, address);
-	for (unsigned i = 0; i < SPACE_FROM_MAX; i++) {
-		struct str from = without_scheme(rule->from[i]);
-
-		if (!begins_with_address(bare, from))
-			continue;
-		buf_append_str(out, rule->to);
-		return buf_append_str(out, str_from_range(bare.ptr + from.len, bare.ptr + bare.len));
-	}
-	if (str_starts_with(address, STR("/")) && !str_starts_with(address, STR("//")) &&
-	    !begins_with_address(address, prefix))
-		buf_append_str(out, prefix);
-	return buf_append_str(out, address);
-}
-
 static bool is_attribute(struct str part, const char *name)
 {
 	struct str word, value;

@@ -52,8 +52,21 @@ int space_text_feed(struct space_text *t, struct str piece, struct buf *out);
 int space_text_end(struct space_text *t, struct buf *out);
 
 /* --- single fields --- */
-/* An address of the app (of any scheme, with whatever follows it) as ours, else as it is. Paths from the root get our prefix. */
-int space_map_address(const struct space_rule *rule, struct str address, struct str prefix, struct buf *out);
+/* What is known of the request that a Location answers. */
+struct space_place {
+	struct str app;          /* "https://acme-app.hf.space", "http://10.0.0.5:7860/inner" */
+	struct str rest;         /* the app's path that was asked for, and the query: raw */
+	struct str base, prefix; /* "http://cache:8090", "/_space/acme/app" */
+	bool is_told_base;       /* the app was told that this is its host */
+	const char *const
+		*names; /* more names of this server, with a port or without; NULL ends; may be NULL */
+};
+/*
+ * Appends a Location as the client may be told it: what is the app's own as ours, inside the prefix and without dot segments; what
+ * leads to other hosts as it is (space_location.c). Returns 0; -EACCES it leads to this server, outside of the prefix; -EINVAL it
+ * can be understood in two ways; -E2BIG.
+ */
+int space_map_location(const struct space_place *p, struct str location, struct buf *out);
 /*
  * A Set-Cookie value for one Space: its name gets the tag in front, it counts only below path, and not only over TLS when this
  * server does not speak it. Returns 0; -EINVAL it is none.

@@ -237,6 +237,8 @@ static void add_to_vary(struct reply *r, struct str field)
 
 void reply_add_standard(struct reply *r, const struct request *q)
 {
+	if (r->kind == REPLY_DIAL)
+		return;
 	set_default(r, STR("X-Content-Type-Options"), STR("nosniff"));
 	set_default(r, STR("Content-Security-Policy"), STR("default-src 'none'; sandbox"));
 	set_default(r, STR("Cross-Origin-Resource-Policy"), STR("same-origin"));

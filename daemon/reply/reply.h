@@ -17,7 +17,7 @@ enum reply_body {
 	REPLY_READER, /* a range of a growing one: the request's reader, which the reply takes over */
 	REPLY_RELAY, /* streamed: `bytes` if there are any, then the request's relay, which the reply takes over */
 	REPLY_EAR, /* streamed: the request's ear, which the reply takes over */
-	REPLY_DIAL, /* upgraded: the request's dial, which the reply takes over, and whose host answers from now on */
+	REPLY_DIAL, /* upgraded: the request's dial, which the reply takes over, and whose host talks from now on */
 	REPLY_ABORT, /* no answer at all: close the connection (hub-protocol 2.9, B16) */
 };
 
@@ -58,7 +58,7 @@ void reply_ear(struct reply *r, struct request *from, int status, const struct h
 	       int64_t content_length);
 /*
  * The request's dial, whose head has come and is 101, to a request for a WebSocket (else it is a defect, and the client is told
- * 503). The host's answer goes out as it is: no field of ours is added.
+ * 503). Nothing of the host's head goes out but what is added to the reply's fields from here on: "Upgrade" and the like.
  */
 void reply_dial(struct reply *r, struct request *from);
 void reply_abort(struct reply *r);

@@ -41,9 +41,20 @@ void takeover_hold(struct conn *c, struct str bytes)
 	c->has_unread = true;
 }
 
+/* What the handler let through of the host's answer, and nothing else: no field of ours belongs there. */
+static int write_head(const struct headers *fields, struct buf *out)
+{
+	buf_init(out, SPLICE_HEAD_MAX);
+	buf_append_str(out, STR("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"));
+	for (size_t i = 0; i < fields->count; i++)
+		buf_appendf(out, "%s: %s\r\n", fields->fields[i].name, fields->fields[i].value);
+	return buf_append_str(out, STR("\r\n"));
+}
+
 bool takeover_join(struct exchange *x)
 {
 	struct conn *c = x->conn;
+	SCOPED_BUF head = { 0 };
 	int fd, r;
 
 	/* else the library may have read bytes that are not its own: a defect of the handler */
@@ -52,10 +63,12 @@ bool takeover_join(struct exchange *x)
 			  LOG_END);
 		return false;
 	}
+	if (write_head(&x->reply.headers, &head) < 0)
+		return false;
 	fd = takeover(c);
 	if (fd < 0)
 		return false;
-	r = dial_join(x->reply.dial, fd, c->held);
+	r = dial_join(x->reply.dial, fd, buf_str(&head), c->held);
 	if (r < 0) /* the client has been let go, without an answer */
 		x->aborted = ABORTED_UPSTREAM;
 	return true;

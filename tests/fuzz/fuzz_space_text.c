@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 
+#include "common/http/uri.h"
 #include "hub/space_text.h"
 
 #include "common/banned.h"
@@ -28,14 +29,35 @@ static void turn(struct str text, enum space_form form, size_t piece, struct buf
 	(void)space_text_end(&t, out);
 }
 
+/* Where a client goes that is told this: to another server, or to the Space. */
+static void check_location(const struct space_place *place, struct str location)
+{
+	struct origin own, to;
+	struct str path;
+	SCOPED_BUF whole;
+
+	buf_init(&whole, 1 << 20);
+	if (uri_resolve(STR("http://127.0.0.1:80/_space/a/b/x/y?z"), location, &whole) < 0)
+		return; /* "app:x": nowhere on the web */
+	assert(origin_parse(place->base, &own, &path) == 0);
+	assert(origin_parse(buf_str(&whole), &to, &path) == 0);
+	assert(!origin_eq(&own, &to) || str_starts_with(path, place->prefix));
+}
+
 static void check_fields(struct str text)
 {
-	static const struct space_rule rule = { .from = { STR("https://a.hf.space") },
-						.to = STR("http://c/_space/a/b") };
+	static const struct space_place place = { .app = STR("http://127.0.0.1:7860/inner"),
+						  .rest = STR("/x/y?z"),
+						  .base = STR("http://127.0.0.1:80"),
+						  .prefix = STR("/_space/a/b"),
+						  .is_told_base = true };
 	SCOPED_BUF out;
 
 	buf_init(&out, 1 << 20);
-	(void)space_map_address(&rule, text, STR("/_space/a/b"), &out);
+	if (space_map_location(&place, text, &out) == 0)
+		check_location(&place, buf_str(&out));
+	else
+		assert(out.len == 0);
 	buf_reset(&out);
 	(void)space_cookie_out(text, STR("T-"), STR("/_space/a/b/"), false, &out);
 	buf_reset(&out);

@@ -122,33 +122,117 @@ static void a_long_value_passes(void **state)
 	assert_int_equal(buf_str(&out).len, strlen(text) + strlen(HERE) - strlen(APP));
 }
 
-static void addresses_in_fields_are_turned(void **state)
+static void expect_location(const struct space_place *place, const char *from, const char *to)
 {
+	SCOPED_BUF out = { 0 };
+	int r;
+
+	buf_init(&out, 4096);
+	r = space_map_location(place, str_from(from), &out);
+	if (!to && r >= 0)
+		fail_msg("%s became %s", from, buf_str(&out).ptr);
+	if (to && (r < 0 || strcmp(buf_str(&out).ptr, to) != 0))
+		fail_msg("%s became %s (%d), not %s", from, r < 0 ? "nothing" : buf_str(&out).ptr, r, to);
+}
+
+#define PREFIX "/_space/acme/app"
+
+static const char *const our_names[] = { "cache.example", "other.example:8090", NULL };
+
+static void redirects_stay_within_the_space(void **state)
+{
+	static const struct space_place place = { .app = STR(APP),
+						  .rest = STR("/a/go?x=1"),
+						  .base = STR(BASE),
+						  .prefix = STR(PREFIX),
+						  .names = our_names };
 	static const struct {
 		const char *from, *to;
 	} table[] = {
 		{ APP "/login?x#y", HERE "/login?x#y" },
 		{ "http://acme-app.hf.space/login", HERE "/login" },
-		{ APP, HERE },
-		{ BASE "/login", HERE "/login" },
+		{ "HTTPS://ACME-APP.hf.space:443/login", HERE "/login" },
+		{ "//acme-app.hf.space/login", HERE "/login" },
+		{ APP, HERE "/" },
 		{ HERE "/login", HERE "/login" },
-		{ "/login", "/_space/acme/app/login" },
-		{ "/_space/acme/app/login", "/_space/acme/app/login" },
-		{ "login", "login" },
+		{ "/login", PREFIX "/login" },
+		{ PREFIX "/login", PREFIX "/login" },
+		{ "login", PREFIX "/a/login" },
+		{ "?q", PREFIX "/a/go?q" },
+		{ "#f", PREFIX "/a/go?x=1#f" },
+		{ "", PREFIX "/a/go?x=1" },
+		{ "../evil/x", PREFIX "/evil/x" },
+		{ "../../../_space/acme/evil/x", PREFIX "/_space/acme/evil/x" },
+		{ "/../evil/x", PREFIX "/evil/x" },
+		{ "/%2e%2E/evil/x?%2e", PREFIX "/evil/x?%2e" },
+		{ ".%2e/.%2e/evil", PREFIX "/evil" },
+		{ PREFIX "/../evil/x", PREFIX "/_space/acme/evil/x" },
+		{ APP "/../../_space/acme/evil/x", HERE "/_space/acme/evil/x" },
+		{ "a file", PREFIX "/a/a%20file" },
+		{ "/.//evil.example/", PREFIX "//evil.example/" },
+		/* other hosts are told as they are */
 		{ "//evil.example/x", "//evil.example/x" },
 		{ APP ".evil.example/x", APP ".evil.example/x" },
-		{ "https://elsewhere.example/", "https://elsewhere.example/" },
-		{ "", "" },
+		{ "https://elsewhere.example/a/../b#c", "https://elsewhere.example/a/../b#c" },
+		{ "http://cache:8091/", "http://cache:8091/" },
+		{ "app:callback?x", "app:callback?x" },
 	};
 
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		SCOPED_BUF out = { 0 };
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		expect_location(&place, table[i].from, table[i].to);
+}
 
-		buf_init(&out, 4096);
-		assert_int_equal(
-			space_map_address(&rule, str_from(table[i].from), STR("/_space/acme/app"), &out), 0);
-		assert_string_equal(buf_str(&out).ptr, table[i].to);
-	}
+static void no_redirect_leads_elsewhere_on_this_server(void **state)
+{
+	static const char *const table[] = {
+		BASE "/login", BASE "/_space/acme/evil/x", HERE "/../evil/x", HERE "/%2e%2e/evil",
+		HERE "er/x", BASE, BASE "?x", "HTTP://CACHE:8090/-/status", "//cache:8090/-/status",
+		"https://cache:8090/", "http://cache.:8090/", "http://LOCALHOST:8090/",
+		"http://localhost.:8090/", "http://127.0.0.1:8090/x", "http://127.1:8090/x",
+		"http://0x7f000001:8090/x", "http://2130706433:8090/", "http://0.0.0.0:8090/",
+		"http://[::1]:8090/", "http://[::ffff:127.0.0.1]:8090/", "http://a.localhost:8090/",
+		"http://cache.example:8090/", "http://other.EXAMPLE:8090/x",
+		/* two readers would understand them in two ways */
+		"http:/-/status", "http:login", "/\\evil", "\\\\cache:8090\\x", "http://a@cache:8090/",
+		"ht\ttp://cache:8090/", "http://cache:8090\\@evil.example/", "http:///x",
+		"http://c%61che:8090/"
+	};
+	struct space_place place = { .app = STR(APP),
+				     .rest = STR("/go"),
+				     .base = STR(BASE),
+				     .prefix = STR(PREFIX),
+				     .names = our_names };
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		expect_location(&place, table[i], NULL);
+	/* ports may be left out, and addresses written in other ways */
+	place.base = STR("http://10.0.0.5");
+	expect_location(&place, "http://10.0.0.5:80/x", NULL);
+	expect_location(&place, "//10.5/x", NULL);
+	expect_location(&place, "http://0xa.5:/x", NULL);
+	expect_location(&place, "http://10.0.0.6/x", "http://10.0.0.6/x");
+	expect_location(&place, "http://10.5" PREFIX "/x", "http://10.0.0.5" PREFIX "/x");
+}
+
+static void redirects_of_an_app_of_ones_own_too(void **state)
+{
+	static const struct space_place place = { .app = STR("http://10.0.0.5:7860/inner"),
+						  .rest = STR("/a/go"),
+						  .base = STR(BASE),
+						  .prefix = STR(PREFIX),
+						  .is_told_base = true };
+
+	expect_location(&place, "/inner/login", PREFIX "/login");
+	expect_location(&place, "/login", PREFIX "/login");
+	expect_location(&place, "../../../up", PREFIX "/up");
+	expect_location(&place, PREFIX "/login", PREFIX "/login");
+	expect_location(&place, "http://10.0.0.5:7860/inner/x", HERE "/x");
+	expect_location(&place, "http://10.0.0.5:7860/other/x", "http://10.0.0.5:7860/other/x");
+	expect_location(&place, BASE "/login", HERE "/login");
+	expect_location(&place, HERE "/login", HERE "/login");
+	expect_location(&place, "HTTP://Cache:8090/_space/acme/evil/x", HERE "/_space/acme/evil/x");
+	expect_location(&place, "http://localhost:8090/x", NULL);
+	expect_location(&place, "http://10.0.0.5:7861/x", "http://10.0.0.5:7861/x");
 }
 
 static void cookies_are_bound_to_the_space(void **state)
@@ -206,7 +290,9 @@ int main(void)
 		cmocka_unit_test(nothing_is_held_back_at_the_end_of_an_event),
 		cmocka_unit_test(of_a_page_only_its_script_is_turned),
 		cmocka_unit_test(a_long_value_passes),
-		cmocka_unit_test(addresses_in_fields_are_turned),
+		cmocka_unit_test(redirects_stay_within_the_space),
+		cmocka_unit_test(no_redirect_leads_elsewhere_on_this_server),
+		cmocka_unit_test(redirects_of_an_app_of_ones_own_too),
 		cmocka_unit_test(cookies_are_bound_to_the_space),
 		cmocka_unit_test(what_is_no_cookie_is_not_set),
 		cmocka_unit_test(only_its_own_cookies_go_to_an_app),
