@@ -51,6 +51,16 @@ static const struct refusal too_many = {
 	"Too many clients have not said yet what they want. Try again in a moment."
 };
 
+/* Behind the target, as all that have one. */
+static const struct refusal no_place = {
+	503, "No connection of hfcached is free",
+	"must wait: all connections that this cache may carry for clients are taken. Try again in a moment."
+};
+static const struct refusal own_share = { 503, "Too many connections of this client through hfcached",
+					  "must wait: this client has as many connections through this cache "
+					  "as there are free ones for all others. "
+					  "Try again when one of them has ended." };
+
 static const char unreachable[] =
 	"HTTP/1.1 502 Not reached by hfcached\r\nContent-Type: text/plain; charset=utf-8\r\n"
 	"Content-Length: 62\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n"
@@ -122,10 +132,20 @@ static void refuse(struct caller *c, const struct refusal *why, const char *targ
 	buf_reset(&c->head);
 }
 
+/* Not a byte is taken from what TLS will read. -1: there is none yet. */
+static int first_byte(const struct caller *c)
+{
+	unsigned char first = 0;
+
+	return recv(c->event.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1 ? first : -1;
+}
+
 void caller_turn_away(struct caller *c)
 {
 	log_refusal(c, &too_many, "");
-	send_refusal(c->event.fd, &too_many, "");
+	/* who may be about to speak TLS takes no sentence in the clear */
+	if (!c->may_be_tls || first_byte(c) == 'C')
+		send_refusal(c->event.fd, &too_many, "");
 	caller_free(c);
 }
 
@@ -141,33 +161,51 @@ void caller_late(struct caller *c)
 
 /* --- what they want --- */
 
-static void serve(struct caller *c, const char *greeting, struct str early)
+/* splice took nobody: its client hears why, unless it waits for TLS. */
+static void turn_down(struct caller *c, int error, bool is_listening, const char *target)
 {
-	struct intercept *i = c->owner;
-	int r;
+	const struct refusal *why = error == -EUSERS ? &own_share : &no_place;
 
-	intercept_forget(c);
-	r = splice_unwrap(i->opts.splices, TAKE_FD(c->event.fd), &c->from, greeting, early, &i->host, i);
-	if (r < 0)
-		log_info("intercept", "a client was not served", LOG_ERR("error", r), LOG_END);
-	else
-		metrics_add(i->opts.metrics, METRIC_INTERCEPTED, ROAD_SERVED, 0, 0, 1);
+	if (is_listening && intercept_keep(c) == 0) {
+		refuse(c, why, target);
+		return;
+	}
+	log_refusal(c, why, target);
 	caller_free(c);
 }
 
-static void tunnel(struct caller *c, const char *name, uint16_t port, bool is_local, struct str early)
+/* Nobody else may listen to it when splice begins. */
+static void serve(struct caller *c, const char *greeting, struct str early, const char *target)
 {
 	struct intercept *i = c->owner;
 	int r;
 
 	intercept_forget(c);
-	r = splice_tunnel(i->opts.splices, TAKE_FD(c->event.fd), early, name, port, is_local, GREETING,
+	r = splice_unwrap(i->opts.splices, c->event.fd, &c->from, greeting, early, &i->host, i);
+	if (r < 0) {
+		turn_down(c, r, greeting != NULL, target);
+		return;
+	}
+	c->event.fd = -1;
+	metrics_add(i->opts.metrics, METRIC_INTERCEPTED, ROAD_SERVED, 0, 0, 1);
+	caller_free(c);
+}
+
+static void tunnel(struct caller *c, const char *name, uint16_t port, bool is_local, struct str early,
+		   const char *target)
+{
+	struct intercept *i = c->owner;
+	int r;
+
+	intercept_forget(c);
+	r = splice_tunnel(i->opts.splices, c->event.fd, &c->from, early, name, port, is_local, GREETING,
 			  unreachable);
-	if (r < 0)
-		log_info("intercept", "a tunnel was not made", LOG_TEXT("host", name), LOG_ERR("error", r),
-			 LOG_END);
-	else
-		metrics_add(i->opts.metrics, METRIC_INTERCEPTED, ROAD_TUNNELLED, 0, 0, 1);
+	if (r < 0) {
+		turn_down(c, r, true, target);
+		return;
+	}
+	c->event.fd = -1;
+	metrics_add(i->opts.metrics, METRIC_INTERCEPTED, ROAD_TUNNELLED, 0, 0, 1);
 	caller_free(c);
 }
 
@@ -192,11 +230,11 @@ static void decide(struct caller *c, struct str name, uint16_t port, struct str 
 
 	(void)snprintf(target, sizeof(target), "%s:%u", plain, port);
 	if (is_ours && port == 443 && ca_covers(o->ca, str_from(plain)))
-		serve(c, GREETING, early);
+		serve(c, GREETING, early, target);
 	else if (is_ours && port == 443)
 		refuse(c, &not_covered, target);
 	else if (names_tunnel(o->tunnels, str_from(plain), port, &is_local))
-		tunnel(c, plain, port, is_local, early);
+		tunnel(c, plain, port, is_local, early, target);
 	else
 		refuse(c, is_ours ? &wrong_port : &not_listed, target);
 }
@@ -219,13 +257,9 @@ void caller_look(struct caller *c)
 		decide(c, name, port, (struct str){ text.ptr + len, text.len - (size_t)len });
 }
 
-/* Not a byte is taken from what TLS will read. */
 static bool is_tls(const struct caller *c)
 {
-	unsigned char first = 0;
-
-	return c->may_be_tls && c->head.len == 0 &&
-	       recv(c->event.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && first == TLS_HANDSHAKE;
+	return c->may_be_tls && c->head.len == 0 && first_byte(c) == TLS_HANDSHAKE;
 }
 
 /* Returns what recv() does; what somebody who leaves still sends is thrown away. */
@@ -246,7 +280,7 @@ void caller_ready(struct caller *c)
 	ssize_t n;
 
 	if (!c->is_leaving && is_tls(c)) {
-		serve(c, NULL, STR(""));
+		serve(c, NULL, STR(""), "");
 		return;
 	}
 	n = take_bytes(c);

@@ -25,9 +25,12 @@ static bool is_same_address(const struct sockaddr_storage *a, const struct socka
 	const struct sockaddr_in *a4 = (const struct sockaddr_in *)a, *b4 = (const struct sockaddr_in *)b;
 	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a, *b6 = (const struct sockaddr_in6 *)b;
 
+	/* who has one address of IPv6 has all of its network's 64 bits; but all of IPv4 is in one of these */
+	size_t len = IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr) ? sizeof(a6->sin6_addr) : 8;
+
 	if (a->ss_family != b->ss_family)
 		return false;
-	return a->ss_family == AF_INET6 ? memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0
+	return a->ss_family == AF_INET6 ? memcmp(&a6->sin6_addr, &b6->sin6_addr, len) == 0
 					: a4->sin_addr.s_addr == b4->sin_addr.s_addr;
 }
 
@@ -37,21 +40,31 @@ static bool has_room(struct intercept *i, const struct caller *c)
 
 	LIST_EACH(it, &i->callers)
 		crowd += is_same_address(&LIST_ENTRY(it, struct caller, node)->from, &c->from);
-	return i->caller_count < CALLERS_MAX && crowd < CALLERS_PER_ADDRESS_MAX;
+	/* nobody gets another place who has as many as are free: a few cannot take all of them */
+	return i->caller_count < CALLERS_MAX && crowd < CALLERS_PER_ADDRESS_MAX &&
+	       crowd < CALLERS_MAX - i->caller_count;
 }
 
 static void admit(struct intercept *i, struct caller *c)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = &c->event };
-
-	if (!has_room(i, c) || epoll_ctl(i->epoll_fd, EPOLL_CTL_ADD, c->event.fd, &ev) < 0) {
+	if (!has_room(i, c) || intercept_keep(c) < 0) {
 		caller_turn_away(c);
 		return;
 	}
 	c->until_mono_ms = clock_mono_ms(i->opts.clock) + HEAD_MS;
+	caller_look(c);
+}
+
+int intercept_keep(struct caller *c)
+{
+	struct intercept *i = c->owner;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = &c->event };
+
+	if (epoll_ctl(i->epoll_fd, EPOLL_CTL_ADD, c->event.fd, &ev) < 0)
+		return -errno;
 	list_add_tail(&i->callers, &c->node);
 	i->caller_count++;
-	caller_look(c);
+	return 0;
 }
 
 void intercept_forget(struct caller *c)

@@ -13,7 +13,8 @@
  *           address of this machine or its networks that is not itself listed; asks upstream.
  * Threads   one of its own, "intercept": epoll over listeners and heads. intercept_take() from any thread.
  * Life      of a client: READING -> handed to splice, or -> LEAVING (told why not; a moment to read it) -> gone.
- * Promises  (1) a head is whole within 10 s and 16 KiB, or the client is let go; at most 256 such clients, 64 per address.
+ * Promises  (1) a head is whole within 10 s and 16 KiB, or the client is let go; at most 256 such clients, 64 per address,
+ *               and no more than are free for others.
  *           (2) each refusal is one line in the log with the name, and a sentence to the client that says which option allows it.
  *           (3) Proxy-Authorization and whatever else stands in a CONNECT head is neither used, kept nor logged.
  */

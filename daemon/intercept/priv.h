@@ -87,6 +87,8 @@ void caller_late(struct caller *c);
 void caller_turn_away(struct caller *c);
 
 /* intercept.c */
+/* It is listened to from now on. Returns 0; -errno. */
+int intercept_keep(struct caller *c);
 void intercept_forget(struct caller *c);
 /* The certificate for a name of ours. See splice_host. */
 int intercept_identify(void *ctx, struct str name, struct ca_leaf *ret_leaf);

@@ -4,7 +4,7 @@
  *
  * Owns      what the handler sees: the answer's head, or the error. Two share it, the handler and the join.
  * Promises  (1) who waits is woken when there is an answer or an error, and both stay as they are.
- *           (2) the client hears the answer byte for byte, and what came behind it.
+ *           (2) the client hears nothing of the answer's head, and what came behind it byte for byte.
  * Threads   dial_start() and the other calls of the door: any. All else: the splice thread. What both touch: splices->lock.
  */
 #include "splice/priv.h"
@@ -28,7 +28,9 @@ struct dial {
 	int client_fd; /* owned; -1 */
 	char *early;   /* owned */
 	size_t early_len;
+	char *told;             /* owned; the head that the client is told */
 	struct headers headers; /* unchanged once it is done */
+	size_t head_len;        /* of the answer; the splice thread's */
 };
 
 void dial_unref(struct dial *d)
@@ -40,6 +42,7 @@ void dial_unref(struct dial *d)
 	if (d->client_fd >= 0)
 		(void)close(d->client_fd);
 	free(d->early);
+	free(d->told);
 	free(d);
 }
 
@@ -84,6 +87,7 @@ static int read_head(struct dial *d, struct flow *f)
 		if (n < 0)
 			return (int)n;
 		if (status >= 200 || status == 101) {
+			d->head_len = (size_t)n;
 			finish(d, 0, status);
 			return 0;
 		}
@@ -98,15 +102,15 @@ int dial_hear(struct join *j)
 	if (!f->bytes)
 		f->bytes = xmalloc(SPLICE_BUFFER);
 	while (j->inner.can_read) {
-		ssize_t n = f->len < SPLICE_BUFFER
-				    ? end_read(&j->inner, f->bytes + f->len, SPLICE_BUFFER - f->len)
+		ssize_t n = f->len < SPLICE_HEAD_MAX
+				    ? end_read(&j->inner, f->bytes + f->len, SPLICE_HEAD_MAX - f->len)
 				    : -EPROTO;
 		int r;
 
 		if (n == -EAGAIN)
 			break;
 		if (n <= 0)
-			return n == -EPROTO && f->len == SPLICE_BUFFER ? -EPROTO : -ECONNRESET;
+			return n == -EPROTO && f->len == SPLICE_HEAD_MAX ? -EPROTO : -ECONNRESET;
 		f->len += (size_t)n;
 		r = read_head(j->dial, f);
 		if (r != -EAGAIN)
@@ -122,6 +126,18 @@ static bool is_pair(int fd)
 	socklen_t len = sizeof(a);
 
 	return getsockname(fd, (struct sockaddr *)&a, &len) == 0 && a.ss_family == AF_UNIX;
+}
+
+/* The host's head gives way to ours; what came behind it stays. */
+static void tell_head(struct flow *f, size_t old_len, const char *told)
+{
+	size_t len = strlen(told), rest = f->len - f->at - old_len;
+
+	assert(len + rest <= SPLICE_BUFFER);
+	memmove(f->bytes + len, f->bytes + f->at + old_len, rest);
+	memcpy(f->bytes, told, len);
+	f->at = 0;
+	f->len = len + rest;
 }
 
 static void open_join(struct join *j, int take_fd, struct str early)
@@ -140,7 +156,7 @@ static void on_news(struct post *p)
 {
 	struct dial *d = LIST_ENTRY(p, struct dial, post);
 	struct join *j = d->join;
-	SCOPED_FREE char *early = NULL;
+	SCOPED_FREE char *early = NULL, *told = NULL;
 	size_t early_len;
 	bool is_freed;
 	int fd;
@@ -148,12 +164,14 @@ static void on_news(struct post *p)
 	lock_take(&d->splices->lock);
 	fd = TAKE_FD(d->client_fd);
 	early = TAKE_PTR(d->early);
+	told = TAKE_PTR(d->told);
 	early_len = d->early_len;
 	is_freed = d->is_freed;
 	lock_drop(&d->splices->lock);
 	if (fd >= 0 && j) {
 		d->join = NULL;
 		dial_unref(TAKE_PTR(j->dial));
+		tell_head(&j->down, d->head_len, told);
 		open_join(j, fd, (struct str){ early, early_len });
 	} else if (fd >= 0) { /* the host has gone meanwhile */
 		struct linger now = { .l_onoff = 1, .l_linger = 0 };
@@ -196,10 +214,9 @@ int dial_start(struct splices *s, const struct dial_query *q, struct dial **ret_
 
 	if (strlen(q->host) >= sizeof(j->name) || q->head.len == 0 || q->head.len > SPLICE_BUFFER)
 		return -EINVAL;
-	r = splices_admit(s);
-	if (r < 0)
+	j = splices_admit(s, JOIN_DIAL, q->who, &r);
+	if (!j)
 		return r;
-	j = join_new(s, JOIN_DIAL);
 	(void)snprintf(j->name, sizeof(j->name), "%s", q->host);
 	j->port = q->port;
 	j->is_tls = q->is_tls;
@@ -236,7 +253,7 @@ bool dial_wait(struct dial *d, struct waiter *w)
 }
 
 /* Returns 0: it is the dial's now. */
-static int give(struct dial *d, int fd, struct str early)
+static int give(struct dial *d, int fd, struct str head, struct str early)
 {
 	SCOPED_LOCK(&d->splices->lock);
 
@@ -245,14 +262,16 @@ static int give(struct dial *d, int fd, struct str early)
 	if (d->splices->is_stopped)
 		return -ESHUTDOWN;
 	d->client_fd = fd;
+	d->told = str_dup(head);
 	d->early = early.len ? xstrndup(early.ptr, early.len) : NULL;
 	d->early_len = early.len;
 	return 0;
 }
 
-int dial_join(struct dial *d, int take_client_fd, struct str early)
+int dial_join(struct dial *d, int take_client_fd, struct str head, struct str early)
 {
-	int r = early.len > SPLICE_BUFFER ? -E2BIG : give(d, take_client_fd, early);
+	bool is_long = early.len > SPLICE_BUFFER || head.len > SPLICE_HEAD_MAX;
+	int r = is_long ? -E2BIG : give(d, take_client_fd, head, early);
 
 	if (r < 0)
 		(void)close(take_client_fd);

@@ -81,7 +81,7 @@ static void bury(struct join *j, int error)
 	list_remove(&j->ready_node);
 	list_remove(&j->node);
 	list_add_tail(&j->splices->dead, &j->node);
-	splices_dismiss(j->splices);
+	splices_dismiss(j->splices, j);
 }
 
 void join_close(struct join *j)
@@ -205,9 +205,7 @@ static void open_inner(struct join *j)
 
 static void shaken_badly(struct join *j)
 {
-	char client[CLIENT_TEXT];
-
-	log_info("splice", "no TLS with this client", LOG_TEXT("client", limits_client(j, client)),
+	log_info("splice", "no TLS with this client", LOG_TEXT("client", j->who),
 		 LOG_TEXT("name", j->name[0] ? j->name : "-"), LOG_TEXT("reason", tls_reason()), LOG_END);
 	/* the alert is on its way */
 	SSL_free(TAKE_PTR(j->client.tls));
@@ -363,7 +361,7 @@ void join_enter(struct join *j)
 	struct splices *s = j->splices;
 
 	list_add_tail(&s->joins, &j->node);
-	if (limits_is_crowd(j) || (j->client.watch.fd >= 0 && splices_watch(s, &j->client.watch) < 0)) {
+	if (j->client.watch.fd >= 0 && splices_watch(s, &j->client.watch) < 0) {
 		join_cut(j);
 		return;
 	}

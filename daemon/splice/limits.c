@@ -1,56 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * splice/limits - what a join may not do: take too long, lie idle, read too slowly, come from where too many have come.
+ * splice/limits - what a join may not do: take too long, lie idle, read too slowly. And whose it is.
  *
- * Promises  (1) of the last eighth of the joins, no address that has 256 whose TLS is taken off gets one more (P15).
- *           (2) a client that is owed bytes, and takes fewer than 4 KiB/s over a minute, is cut (P14): the server cannot see that
+ * Promises  (1) a client that is owed bytes, and takes fewer than 4 KiB/s over a minute, is cut (P14): the server cannot see that
  *               over a pair of sockets.
- * Threads   the splice thread.
+ *           (2) a client that has ended is gone for a host that stays silent, and soon: it may have closed altogether, which nobody
+ *               can tell from half an end.
+ * Threads   the splice thread; limits_who(): any.
  */
 #include "splice/priv.h"
 
+#include <arpa/inet.h>
 #include <linux/tcp.h>
-#include <netdb.h>
 #include <netinet/in.h>
-#include "common/http/address.h"
 #include "common/log.h"
 
 #include "common/banned.h"
 
-#define CROWD_MAX 256u
 #define RATE_WINDOW_MS 60000u
 #define RATE_MIN_BYTES ((uint64_t)4096 * 60)
 
-const char *limits_client(const struct join *j, char ret_text[CLIENT_TEXT])
+void limits_who(const struct sockaddr_storage *from, char ret_who[WHO_TEXT])
 {
-	if (getnameinfo((const struct sockaddr *)&j->from, sizeof(j->from), ret_text, CLIENT_TEXT, NULL, 0,
-			NI_NUMERICHOST))
-		return "-";
-	return ret_text;
-}
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
+	const char *text = NULL;
 
-static bool is_same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
-{
-	struct address x, y;
-
-	return address_from_socket((const struct sockaddr *)a, sizeof(*a), &x) == 0 &&
-	       address_from_socket((const struct sockaddr *)b, sizeof(*b), &y) == 0 && address_eq(&x, &y);
-}
-
-/* Only asked when room is short. */
-bool limits_is_crowd(const struct join *j)
-{
-	const struct splices *s = j->splices;
-	unsigned n = 0;
-
-	if (j->kind != JOIN_UNWRAP || atomic_load(&s->count) <= s->joins_max - s->joins_max / 8)
-		return false;
-	LIST_EACH(it, &j->splices->joins) {
-		const struct join *other = LIST_ENTRY(it, struct join, node);
-
-		n += other->kind == JOIN_UNWRAP && is_same_address(&other->from, &j->from);
-	}
-	return n > CROWD_MAX;
+	if (from->ss_family == AF_INET)
+		text = inet_ntop(AF_INET, &v4->sin_addr, ret_who, WHO_TEXT);
+	else if (from->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		text = inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], ret_who, WHO_TEXT);
+	else if (from->ss_family == AF_INET6)
+		text = inet_ntop(AF_INET6, &v6->sin6_addr, ret_who, WHO_TEXT);
+	if (!text)
+		ret_who[0] = 0;
 }
 
 static bool read_acked(const struct join *j, uint64_t *ret_acked)
@@ -64,7 +47,7 @@ static bool read_acked(const struct join *j, uint64_t *ret_acked)
 	return true;
 }
 
-/* Promise 2. */
+/* Promise 1. */
 static bool reads_too_slowly(struct join *j, uint64_t now_mono_ms)
 {
 	uint64_t acked;
@@ -86,20 +69,32 @@ static bool reads_too_slowly(struct join *j, uint64_t now_mono_ms)
 	return is_slow;
 }
 
+/* Promise 2. Of a client whose TLS is taken off the server knows. */
+static bool is_left_alone(struct join *j, uint64_t now_mono_ms)
+{
+	uint64_t limit = j->kind == JOIN_TUNNEL ? TUNNEL_HALF_MS : DIAL_HALF_MS, since;
+
+	if (j->kind == JOIN_UNWRAP || j->phase != JOIN_OPEN || !j->up.is_ended)
+		return false;
+	if (!j->half_mono_ms)
+		j->half_mono_ms = now_mono_ms;
+	since = j->moved_mono_ms > j->half_mono_ms ? j->moved_mono_ms : j->half_mono_ms;
+	return now_mono_ms - since >= limit;
+}
+
 void limits_tick(struct join *j, uint64_t now_mono_ms)
 {
 	if (j->until_mono_ms && now_mono_ms >= j->until_mono_ms) {
 		join_run_out(j);
 		return;
 	}
-	if (j->phase == JOIN_OPEN && now_mono_ms - j->moved_mono_ms >= j->splices->idle_ms) {
+	if (is_left_alone(j, now_mono_ms) ||
+	    (j->phase == JOIN_OPEN && now_mono_ms - j->moved_mono_ms >= j->splices->idle_ms)) {
 		log_debug("splice", "nothing moved", LOG_TEXT("name", j->name), LOG_END);
 		join_cut(j);
 	} else if (reads_too_slowly(j, now_mono_ms)) {
-		char client[CLIENT_TEXT];
-
-		log_info("splice", "cut a client that reads too slowly",
-			 LOG_TEXT("client", limits_client(j, client)), LOG_TEXT("name", j->name), LOG_END);
+		log_info("splice", "cut a client that reads too slowly", LOG_TEXT("client", j->who),
+			 LOG_TEXT("name", j->name), LOG_END);
 		join_cut(j);
 	}
 }

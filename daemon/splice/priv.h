@@ -22,13 +22,18 @@
 #include "common/lock.h"
 #include "common/map.h"
 #include "common/scope.h"
+#include "common/shares.h"
 
 #define JOINS_MAX 4096u
 #define IDLE_MS 600000u
 #define SHAKE_MS 10000u
+/* For a host that says nothing more when its client has: of a tunnel, and of an upgraded connection, which ends by a word. */
+#define TUNNEL_HALF_MS 30000u
+#define DIAL_HALF_MS 5000u
 #define CONNECT_MS 10000u
 #define ANSWER_MS 30000u
 #define ADDRESSES_MAX 8u
+#define WHO_TEXT 64
 
 struct join;
 
@@ -46,7 +51,6 @@ struct post {
 };
 
 struct splices {
-	unsigned joins_max;
 	uint64_t idle_ms;
 	char *ca_file;
 	struct metrics *metrics;
@@ -54,12 +58,12 @@ struct splices {
 	pthread_t thread;
 	int epoll_fd;
 	struct watch wake; /* an eventfd */
-	_Atomic unsigned count;
 	struct lock lock;
-	struct list posts; /* guarded by lock */
-	bool is_stopping;  /* guarded by lock, as is: */
-	bool is_stopped;   /* nothing is posted any more */
-	bool has_thread;   /* main's */
+	struct shares places; /* guarded by lock: of clients, in the joins */
+	struct list posts;    /* guarded by lock */
+	bool is_stopping;     /* guarded by lock, as is: */
+	bool is_stopped;      /* nothing is posted any more */
+	bool has_thread;      /* main's */
 	struct lookups *lookups;
 	/* the splice thread's own */
 	struct list joins;
@@ -117,10 +121,12 @@ struct join {
 	struct flow up, down;   /* from client to inner, and back */
 	uint64_t until_mono_ms; /* of the phase; 0: none */
 	uint64_t moved_mono_ms; /* the last byte */
+	uint64_t half_mono_ms;  /* since when its client is known to have ended; 0: it has not */
 	uint64_t rate_mono_ms, rate_acked;
 	size_t lingered;
 	struct sockaddr_storage from;
-	char name[256]; /* SNI, or the host that is connected to */
+	char who[WHO_TEXT]; /* whose place it has; empty: nobody's in particular */
+	char name[256];     /* SNI, or the host that is connected to */
 	uint16_t port;
 	bool is_local;            /* any address will do */
 	bool is_tls;              /* of the inner end */
@@ -144,10 +150,13 @@ void splices_unwatch(struct splices *s, struct watch *w);
 /* Takes fd, and closes it a second or two later. */
 void splices_close_later(struct splices *s, int take_fd);
 uint64_t splices_now(const struct splices *s);
-/* Counts one more. 0; -EMFILE too many; -ESHUTDOWN. */
-int splices_admit(struct splices *s);
-/* Counts one less. */
-void splices_dismiss(struct splices *s);
+/*
+ * A place for one more of the client who, as text; copied into the join.
+ * NULL with *ret_error: -EMFILE none is free, -EUSERS it has its share, -ESHUTDOWN.
+ */
+struct join *splices_admit(struct splices *s, enum join_kind kind, struct str who, int *ret_error);
+/* Gives the place of this join back. */
+void splices_dismiss(struct splices *s, const struct join *j);
 /* Has it run once the admitted join is filled; takes it also when everything has stopped. */
 void splices_start(struct splices *s, struct join *take_j);
 
@@ -169,11 +178,8 @@ void join_set_phase(struct join *j, enum join_phase phase, uint64_t limit_ms);
 void flow_put(struct flow *f, struct str text);
 
 /* --- limits.c --- */
-#define CLIENT_TEXT 64
-/* Its client's address, for the log. */
-const char *limits_client(const struct join *j, char ret_text[CLIENT_TEXT]);
-/* May no more come from its address now? */
-bool limits_is_crowd(const struct join *j);
+/* The address as the server writes it for its clients, so that all joins of one client are counted together; empty: none. */
+void limits_who(const struct sockaddr_storage *from, char ret_who[WHO_TEXT]);
 void limits_tick(struct join *j, uint64_t now_mono_ms);
 
 /* --- flow.c --- */

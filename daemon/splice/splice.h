@@ -16,8 +16,10 @@
  *               does not read stops the other side from being read.
  *           (2) an end of the stream is passed on as such, and bytes before it are not lost; a TLS stream that ends without
  *               close_notify, or breaks, ends the other side with a reset, not cleanly: a cut body never looks whole.
- *           (3) hands are shaken within 10 s; a join without a byte in either direction for idle_ms ends.
- *           (4) at most joins_max at a time; more are refused (-EMFILE) at once.
+ *           (3) hands are shaken within 10 s; a join without a byte in either direction for idle_ms ends; a tunnel
+ *               30 s and an upgraded connection 5 s after its client has ended, unless the host has something to say.
+ *           (4) at most joins_max at a time; more are refused at once (-EMFILE). Of these no client takes another who has as
+ *               many as are free (-EUSERS; common/shares.h), whatever they are used for. A client is an address.
  */
 #pragma once
 #include <sys/socket.h>
@@ -30,6 +32,8 @@
 struct splices;
 
 #define SPLICE_BUFFER ((size_t)32 * 1024)
+/* Of a host's head, and of the one that is told instead: both go into one buffer. */
+#define SPLICE_HEAD_MAX (SPLICE_BUFFER / 2)
 
 struct splices_opts {
 	unsigned joins_max;  /* 0: 4,096 */
@@ -45,7 +49,7 @@ void splices_stop(struct splices *s);
 /* Stops it; every dial has been freed by now. */
 void splices_free(struct splices *s);
 /* How many joins there are. */
-unsigned splices_count(const struct splices *s);
+unsigned splices_count(struct splices *s);
 
 /* --- a client's TLS is taken off --- */
 
@@ -65,14 +69,14 @@ struct splice_host {
 	bool half_end_breaks;
 };
 /*
- * take_fd   a connected socket; taken, also on failure
+ * fd        a connected socket; taken, unless it is refused: then the caller may tell its client why
  * greeting  sent first, in the clear ("HTTP/1.1 200 ..."); NULL: nothing
  * early     what was read from it already
  * host      borrowed for the life of s, as is ctx
  * Protocol  TLS 1.2 and 1.3; ALPN: http/1.1 and nothing else.
- * Returns 0; -EMFILE too many; other errno.
+ * Returns 0; -EMFILE too many; -EUSERS too many of this client; other errno.
  */
-int splice_unwrap(struct splices *s, int take_fd, const struct sockaddr_storage *from, const char *greeting,
+int splice_unwrap(struct splices *s, int fd, const struct sockaddr_storage *from, const char *greeting,
 		  struct str early, const struct splice_host *host, void *ctx);
 
 /* --- a blind tunnel --- */
@@ -80,10 +84,10 @@ int splice_unwrap(struct splices *s, int take_fd, const struct sockaddr_storage 
 /*
  * Connects to host:port (within 10 s), greets the client, and joins both. When that fails the client is told `refusal`
  * (a whole HTTP answer) instead of `greeting`, and is let go. is_local: the administrator named the address: any will do.
- * greeting, refusal: live as long as s. host, early: copied.
+ * host, early, greeting, refusal: copied. fd and what is returned: as above.
  */
-int splice_tunnel(struct splices *s, int take_fd, struct str early, const char *host, uint16_t port,
-		  bool is_local, const char *greeting, const char *refusal);
+int splice_tunnel(struct splices *s, int fd, const struct sockaddr_storage *from, struct str early,
+		  const char *host, uint16_t port, bool is_local, const char *greeting, const char *refusal);
 
 /* --- a connection that is to be upgraded --- */
 
@@ -95,7 +99,9 @@ struct dial_query {
 	bool is_tls;     /* its certificate is verified for host */
 	bool is_local;   /* the administrator named it: any address will do */
 	struct str head; /* the whole request head, with the empty line; copied */
+	struct str who;  /* its client's address, as the server writes it; empty: nobody in particular */
 };
+/* Returns 0; -EMFILE, -EUSERS as above; other errno. */
 int dial_start(struct splices *s, const struct dial_query *q, struct dial **ret_dial);
 /*
  * Returns 0: the head of the answer has come (16 KiB at most); -EAGAIN; -EHOSTUNREACH, -ETIMEDOUT (10 s to connect, 30 s for the
@@ -105,10 +111,13 @@ int dial_head(struct dial *d, int *ret_status, const struct headers **ret_header
 /* Registers w for news of dial_head; false: there is some already. */
 bool dial_wait(struct dial *d, struct waiter *w);
 /*
- * The answer was 101: it goes to the client byte for byte, and the two are joined. Takes the socket, also on failure.
- * early: what the client has sent behind its head. The dial itself is still the caller's to free.
+ * The answer was 101: the client is told `head` instead of the host's, then what came behind that, and the two are joined. Takes
+ * the socket, also on failure.
+ * head   a whole one, with the empty line; SPLICE_HEAD_MAX at most; copied
+ * early  what the client has sent behind its own; copied
+ * The dial itself is still the caller's to free. Returns 0; -E2BIG; -EPROTO it was not 101; -ESHUTDOWN.
  */
-int dial_join(struct dial *d, int take_client_fd, struct str early);
+int dial_join(struct dial *d, int take_client_fd, struct str head, struct str early);
 /* Ends the connection unless it was joined. */
 void dial_free(struct dial *d);
 DEFINE_SCOPE(struct dial *, dial_free);

@@ -218,12 +218,12 @@ struct splices *splices_new(const struct splices_opts *opts)
 {
 	struct splices *s = xcalloc(1, sizeof(*s));
 
-	s->joins_max = opts->joins_max ? opts->joins_max : JOINS_MAX;
 	s->idle_ms = opts->idle_ms ? opts->idle_ms : IDLE_MS;
 	s->ca_file = opts->ca_file ? xstrdup(opts->ca_file) : NULL;
 	s->metrics = opts->metrics;
 	s->clock = opts->clock ? opts->clock : &clock_system;
 	lock_init(&s->lock, LOCK_SPLICE);
+	shares_init(&s->places, opts->joins_max ? opts->joins_max : JOINS_MAX);
 	list_init(&s->posts);
 	list_init(&s->joins);
 	list_init(&s->ready);
@@ -279,34 +279,53 @@ void splices_free(struct splices *s)
 	splices_unwatch(s, &s->wake);
 	if (s->epoll_fd >= 0)
 		(void)close(s->epoll_fd);
+	shares_done(&s->places);
 	lock_done(&s->lock);
 	free(s->ca_file);
 	free(s);
 }
 
-unsigned splices_count(const struct splices *s)
+unsigned splices_count(struct splices *s)
 {
-	return atomic_load(&s->count);
+	SCOPED_LOCK(&s->lock);
+
+	return s->places.taken;
 }
 
 /* --- joins --- */
 
-int splices_admit(struct splices *s)
+static int take_place(struct splices *s, struct str who)
 {
-	if (is_stopping(s))
+	SCOPED_LOCK(&s->lock);
+
+	if (s->is_stopping)
 		return -ESHUTDOWN;
-	if (atomic_fetch_add(&s->count, 1) >= s->joins_max) {
-		atomic_fetch_sub(&s->count, 1);
-		return -EMFILE;
-	}
-	if (s->metrics)
-		metrics_gauge_add(s->metrics, METRIC_SPLICE_JOINS, 0, 1);
-	return 0;
+	if (shares_take(&s->places, who))
+		return 0;
+	return s->places.taken < s->places.max ? -EUSERS : -EMFILE;
 }
 
-void splices_dismiss(struct splices *s)
+struct join *splices_admit(struct splices *s, enum join_kind kind, struct str who, int *ret_error)
 {
-	atomic_fetch_sub(&s->count, 1);
+	struct str short_who = { who.ptr, who.len < WHO_TEXT ? who.len : WHO_TEXT - 1 };
+	struct join *j;
+
+	*ret_error = take_place(s, short_who);
+	if (*ret_error < 0)
+		return NULL;
+	j = join_new(s, kind);
+	if (short_who.len)
+		memcpy(j->who, short_who.ptr, short_who.len);
+	if (s->metrics)
+		metrics_gauge_add(s->metrics, METRIC_SPLICE_JOINS, 0, 1);
+	return j;
+}
+
+void splices_dismiss(struct splices *s, const struct join *j)
+{
+	lock_take(&s->lock);
+	shares_give(&s->places, str_from(j->who));
+	lock_drop(&s->lock);
 	if (s->metrics)
 		metrics_gauge_add(s->metrics, METRIC_SPLICE_JOINS, 0, -1);
 }
@@ -328,52 +347,52 @@ void splices_start(struct splices *s, struct join *take_j)
 	join_free(take_j);
 }
 
-/* A join of a client that is here already. */
-static int new_join(struct splices *s, enum join_kind kind, int take_fd, struct str early,
-		    struct join **ret_join)
+/* A join of a client that is here already. On failure the socket is not touched. */
+static struct join *new_join(struct splices *s, enum join_kind kind, const struct sockaddr_storage *from,
+			     struct str early, int *ret_error)
 {
-	int r = early.len > SPLICE_BUFFER ? -E2BIG : splices_admit(s);
+	char who[WHO_TEXT];
 	struct join *j;
 
-	if (r < 0) {
-		(void)close(take_fd);
-		return r;
-	}
-	j = join_new(s, kind);
-	r = end_open(&j->client, take_fd);
-	if (r < 0) {
-		splices_dismiss(s);
-		join_free(j);
-		return r;
-	}
-	*ret_join = j;
-	return 0;
+	limits_who(from, who);
+	*ret_error = -E2BIG;
+	j = early.len <= SPLICE_BUFFER ? splices_admit(s, kind, str_from(who), ret_error) : NULL;
+	if (j)
+		j->from = *from;
+	return j;
 }
 
-int splice_unwrap(struct splices *s, int take_fd, const struct sockaddr_storage *from, const char *greeting,
+/* From here on the socket is ours. One that cannot be made ready says nothing more, so that its join ends. */
+static void start_client(struct splices *s, struct join *take_j, int take_fd)
+{
+	if (end_open(&take_j->client, take_fd) < 0)
+		(void)shutdown(take_fd, SHUT_RDWR);
+	splices_start(s, take_j);
+}
+
+int splice_unwrap(struct splices *s, int fd, const struct sockaddr_storage *from, const char *greeting,
 		  struct str early, const struct splice_host *host, void *ctx)
 {
-	struct join *j;
-	int r = new_join(s, JOIN_UNWRAP, take_fd, early, &j);
+	int r;
+	struct join *j = new_join(s, JOIN_UNWRAP, from, early, &r);
 
-	if (r < 0)
+	if (!j)
 		return r;
-	j->from = *from;
 	j->greeting = greeting ? xstrdup(greeting) : NULL;
 	j->host = host;
 	j->ctx = ctx;
 	end_early(&j->client, early);
-	splices_start(s, j);
+	start_client(s, j, fd);
 	return 0;
 }
 
-int splice_tunnel(struct splices *s, int take_fd, struct str early, const char *host, uint16_t port,
-		  bool is_local, const char *greeting, const char *refusal)
+int splice_tunnel(struct splices *s, int fd, const struct sockaddr_storage *from, struct str early,
+		  const char *host, uint16_t port, bool is_local, const char *greeting, const char *refusal)
 {
-	struct join *j;
-	int r = new_join(s, JOIN_TUNNEL, take_fd, early, &j);
+	int r;
+	struct join *j = new_join(s, JOIN_TUNNEL, from, early, &r);
 
-	if (r < 0)
+	if (!j)
 		return r;
 	(void)snprintf(j->name, sizeof(j->name), "%s", host); /* a longer one is no name, and is not found */
 	j->port = port;
@@ -381,6 +400,6 @@ int splice_tunnel(struct splices *s, int take_fd, struct str early, const char *
 	j->greeting = xstrdup(greeting ? greeting : "");
 	j->refusal = refusal ? xstrdup(refusal) : NULL;
 	flow_put(&j->up, early);
-	splices_start(s, j);
+	start_client(s, j, fd);
 	return 0;
 }

@@ -399,6 +399,56 @@ def test_a_storm_from_one_address_leaves_room_for_others(road, hub):
     assert road.get(CONFIG).body == bytes_of(hub, "config.json")
 
 
+def test_a_few_addresses_do_not_take_all_places_either(road, hub):
+    held = []
+    try:
+        for number in range(2, 7):
+            for _ in range(64):
+                conn = socket.create_connection(road.address("tls"), 10 * SLOW, source_address=(f"127.0.0.{number}", 0))
+                conn.sendall(b"CONNECT huggingface.co:443 HTTP/1.1\r\n")
+                held.append(conn)
+        for by in ("connect", "tls"):
+            with road.connect(by=by, source="127.0.0.99") as conn:
+                conn.request("GET", CONFIG, fields(None, (), Connection="close"), None, host=HUB)
+                assert conn.read().body == bytes_of(hub, "config.json")
+        # who is about to speak TLS there is told nothing in the clear
+        with socket.create_connection(road.address("tls"), 10 * SLOW, source_address=("127.0.0.2", 0)) as silent:
+            assert silent.recv(100) == b""
+    finally:
+        for conn in held:
+            conn.close()
+
+
+def test_one_address_does_not_take_all_that_may_be_joined(intercept, hub):
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        road = intercept(intercept_tunnel=target, server_max_connections=40)
+        held, answer = [], None
+        try:
+            while answer is None and len(held) <= 40:
+                conn = plain_connection(road.daemon)
+                held.append(conn)
+                try:
+                    connect_to(conn, target)
+                except Refused as refusal:
+                    answer = refusal.answer
+            assert len(held) == 21 and answer.status == 503 and answer["Retry-After"] and target in answer.text
+            # neither more of the same, nor what is served here; and it hears so though its next words have come already
+            assert refused(road.daemon, f"{HUB}:443").status == 503
+            with plain_connection(road.daemon) as conn:
+                conn.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode() + b"\x16" * 9000)
+                assert conn.read().status == 503
+            assert {line["target"] for line in road.daemon.log_lines(msg="refused")} >= {target, f"{HUB}:443"}
+            with road.connect(source="127.0.0.9") as conn:
+                conn.request("GET", CONFIG, fields(None, (), Connection="close"), None, host=HUB)
+                assert conn.read().body == bytes_of(hub, "config.json")
+        finally:
+            for conn in held:
+                conn.close()
+    wait_for(lambda: road.daemon.metric("hfcache_splice_joins") == 0, why="all have gone, the host too")
+    assert road.get(CONFIG).body == bytes_of(hub, "config.json")
+
+
 def refused_by_storm(road):
     with plain_connection(road.daemon) as conn:
         try:

@@ -534,10 +534,12 @@ static int handle_upgrade(struct request *q, struct reply *reply)
 	while (r == -EAGAIN && request_park_dial(q) == 0);
 	if (r == -EAGAIN)
 		return r;
-	if (r == 0 && status == 101)
+	if (r == 0 && status == 101) {
 		reply_dial(reply, q);
-	else
+		(void)headers_set(&reply->headers, STR("Upgrade"), STR("websocket"));
+	} else {
 		reply_text(reply, 502, "text/plain", STR("no upgrade\n"));
+	}
 	return 0;
 }
 

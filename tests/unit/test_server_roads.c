@@ -237,6 +237,9 @@ static void say_upgrade(int fd, uint16_t port, const char *behind)
 	say(fd, text);
 }
 
+/* What a client is told of an upgrade: nothing of the host's own words. */
+#define TOLD "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
 static void expect_bytes(int fd, const char *text)
 {
 	char got[256] = "";
@@ -261,8 +264,8 @@ static void joins_a_client_to_the_host_of_its_upgrade(void **state)
 	expect_bytes(host, "GET /asked HTTP/1.1\r\n\r\n");
 	say(fd, "\x81\x04"
 		"late");
-	say(host, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x03you");
-	expect_bytes(fd, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x03you");
+	say(host, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nX-Theirs: 1\r\n\r\n\x81\x03you");
+	expect_bytes(fd, TOLD "\x81\x03you");
 	expect_bytes(host, "\x81\x05"
 			   "early\x81\x04"
 			   "late");

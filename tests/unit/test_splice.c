@@ -4,6 +4,7 @@
  */
 #include "splice_rig.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -457,53 +458,92 @@ static void cuts_who_reads_too_slowly(void **state)
 	tls_drop(quiet);
 }
 
+static struct sockaddr_storage client_at(uint32_t number)
+{
+	struct sockaddr_storage from = { 0 };
+
+	((struct sockaddr_in *)&from)->sin_family = AF_INET;
+	((struct sockaddr_in *)&from)->sin_port = htons(4711);
+	((struct sockaddr_in *)&from)->sin_addr.s_addr = htonl(0xc0000200 + number);
+	return from;
+}
+
 static void refuses_more_joins_than_it_may_have(void **state)
 {
 	struct rig *rig = *state;
-	struct sockaddr_storage from = { .ss_family = AF_INET };
-	int fds[2], first, second;
+	struct sockaddr_storage from = client_at(3), other = client_at(2);
+	int fds[2], first, second, third[2];
 
-	rig->opts.joins_max = 2;
+	rig->opts.joins_max = 3;
 	rig_start(rig);
 	first = unwrap(rig, NULL);
 	second = unwrap(rig, NULL);
+	tcp_pair(third);
+	assert_int_equal(splice_unwrap(rig->splices, third[1], &other, NULL, STR(""), &rig->host, rig), 0);
 	tcp_pair(fds);
 	assert_int_equal(splice_unwrap(rig->splices, fds[1], &from, NULL, STR(""), &rig->host, rig), -EMFILE);
-	assert_int_equal(end_of(fds[0]), 0); /* taken all the same */
+	say(fds[1], "still mine"); /* so that its client can be told why */
+	expect(fds[0], "still mine");
 	(void)close(fds[0]);
+	(void)close(fds[1]);
 	(void)close(first);
+	(void)close(third[0]);
 	wait_for_count(rig, 1);
 	(void)close(unwrap(rig, NULL));
 	(void)close(second);
 	wait_for_count(rig, 0);
 }
 
-/* One address may not take the last eighth of the joins (P15). */
+/* Whatever they are used for: TLS that is taken off, tunnels, upgraded connections (P15). */
 static void leaves_room_for_others_than_a_crowd(void **state)
 {
-	enum { MAX = 300, FREE = MAX - MAX / 8 };
+	enum { MAX = 31, SHARE = (MAX + 1) / 2 };
 	struct rig *rig = *state;
-	struct sockaddr_storage other = { 0 };
-	int clients[FREE], fds[2], crowd;
+	struct sockaddr_storage crowd = client_at(1), mapped = { 0 }, other = client_at(2);
+	struct dial *dials[SHARE], *none = NULL;
+	struct dial_query query = { .host = "127.0.0.1",
+				    .is_local = true,
+				    .head = STR("GET / HTTP/1.1\r\n\r\n"),
+				    .who = STR("192.0.2.1") };
+	int clients[SHARE], fds[2], listener = listen_here(&query.port);
 
 	rig->opts.joins_max = MAX;
 	rig_start(rig);
-	for (int i = 0; i < FREE; i++) {
-		clients[i] = unwrap(rig, "welcome");
-		expect(clients[i], "welcome");
+	for (int i = 0; i < SHARE; i++) {
+		clients[i] = -1;
+		dials[i] = NULL;
+		if (i % 3 == 0) {
+			assert_int_equal(dial_start(rig->splices, &query, &dials[i]), 0);
+			continue;
+		}
+		tcp_pair(fds);
+		clients[i] = fds[0];
+		assert_int_equal(i % 3 == 1 ? splice_unwrap(rig->splices, fds[1], &crowd, "welcome", STR(""),
+							    &rig->host, rig)
+					    : splice_tunnel(rig->splices, fds[1], &crowd, STR(""),
+							    "127.0.0.1", query.port, true, "welcome", NULL),
+				 0);
+		expect(fds[0], "welcome");
 	}
-	crowd = unwrap(rig, "welcome");
-	assert_int_equal(end_of(crowd), -1); /* no word, at once */
-	((struct sockaddr_in *)&other)->sin_family = AF_INET;
-	((struct sockaddr_in *)&other)->sin_port = htons(4711);
-	((struct sockaddr_in *)&other)->sin_addr.s_addr = htonl(0xc0000201);
+	((struct sockaddr_in6 *)&mapped)->sin6_family = AF_INET6;
+	assert_int_equal(
+		inet_pton(AF_INET6, "::ffff:192.0.2.1", &((struct sockaddr_in6 *)&mapped)->sin6_addr), 1);
 	tcp_pair(fds);
+	assert_int_equal(splice_unwrap(rig->splices, fds[1], &mapped, NULL, STR(""), &rig->host, rig),
+			 -EUSERS);
+	assert_int_equal(splice_tunnel(rig->splices, fds[1], &crowd, STR(""), "127.0.0.1", query.port, true,
+				       "welcome", NULL),
+			 -EUSERS);
+	assert_int_equal(dial_start(rig->splices, &query, &none), -EUSERS);
 	assert_int_equal(splice_unwrap(rig->splices, fds[1], &other, "welcome", STR(""), &rig->host, rig), 0);
 	expect(fds[0], "welcome");
 	(void)close(fds[0]);
-	(void)close(crowd);
-	for (int i = 0; i < FREE; i++)
-		(void)close(clients[i]);
+	for (int i = 0; i < SHARE; i++) {
+		if (clients[i] >= 0)
+			(void)close(clients[i]);
+		dial_free(dials[i]);
+	}
+	(void)close(listener);
 	wait_for_count(rig, 0);
 }
 
@@ -522,6 +562,7 @@ static void stops_with_joins_in_every_phase(void **state)
 	tcp_pair(fds);
 	assert_int_equal(splice_unwrap(rig->splices, fds[1], &from, NULL, STR(""), &rig->host, rig),
 			 -ESHUTDOWN);
+	(void)close(fds[1]);
 	(void)close(fds[0]);
 	(void)close(inner);
 	(void)close(shaking);

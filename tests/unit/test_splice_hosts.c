@@ -23,11 +23,12 @@
 /* Returns the client's socket. */
 static int tunnel(struct rig *rig, const char *host, uint16_t port, bool is_local, const char *early)
 {
+	struct sockaddr_storage from = { .ss_family = AF_INET };
 	int fds[2];
 
 	tcp_pair(fds);
-	assert_int_equal(splice_tunnel(rig->splices, fds[1], (struct str){ early, strlen(early) }, host, port,
-				       is_local, GREETING, REFUSAL),
+	assert_int_equal(splice_tunnel(rig->splices, fds[1], &from, (struct str){ early, strlen(early) },
+				       host, port, is_local, GREETING, REFUSAL),
 			 0);
 	return fds[0];
 }
@@ -175,15 +176,19 @@ static int head_of(struct dial *d, int *ret_status, const struct headers **ret_h
 }
 
 #define ASKED "GET /socket HTTP/1.1\r\nHost: app\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+/* What the client is told in its stead. */
+#define TOLD "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 #define SWITCHING "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nX-A:  b \r\n\r\n"
 
 static struct dial *dial(struct rig *rig, const char *host, uint16_t port, bool is_tls, bool is_local)
 {
 	struct dial *d = NULL;
 
-	assert_int_equal(dial_start(rig->splices,
-				    &(struct dial_query){ host, port, is_tls, is_local, STR(ASKED) }, &d),
-			 0);
+	assert_int_equal(
+		dial_start(rig->splices,
+			   &(struct dial_query){ host, port, is_tls, is_local, STR(ASKED), STR("0.0.0.0") },
+			   &d),
+		0);
 	return d;
 }
 
@@ -212,9 +217,9 @@ static void an_upgraded_connection_is_joined_to_the_client(void **state)
 	assert_int_equal(status, 101);
 	assert_true(str_eq(headers_get(headers, STR("x-a")), STR("b")) && headers->count == 2);
 	tcp_pair(fds);
-	assert_int_equal(dial_join(d, fds[1], STR("early frame, ")), 0);
+	assert_int_equal(dial_join(d, fds[1], STR(TOLD), STR("early frame, ")), 0);
 	dial_free(d);
-	expect(fds[0], SWITCHING "and a frame");
+	expect(fds[0], TOLD "and a frame");
 	say(fds[0], "late frame");
 	expect(host, "early frame, late frame");
 	say(host, "answer");
@@ -239,7 +244,7 @@ static void an_answer_that_is_no_upgrade_is_shown_and_let_go(void **state)
 	assert_int_equal(head_of(d, &status, &headers), 0);
 	assert_int_equal(status, 403);
 	tcp_pair(fds);
-	assert_int_equal(dial_join(d, fds[1], STR("")), -EPROTO);
+	assert_int_equal(dial_join(d, fds[1], STR(TOLD), STR("")), -EPROTO);
 	assert_int_equal(end_of(fds[0]), 0);
 	(void)close(fds[0]);
 	dial_free(d);
@@ -352,9 +357,9 @@ static void a_pair_of_sockets_tells_an_end_from_a_break(void **state)
 		say(host, SWITCHING);
 		assert_int_equal(head_of(d, &status, &headers), 0);
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-		assert_int_equal(dial_join(d, pair[1], STR("")), 0);
+		assert_int_equal(dial_join(d, pair[1], STR(TOLD), STR("")), 0);
 		dial_free(d);
-		expect(pair[0], SWITCHING);
+		expect(pair[0], TOLD);
 		if (breaks)
 			assert_int_equal(setsockopt(host, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
 		(void)close(host);
@@ -385,9 +390,9 @@ static void a_dial_verifies_the_host(void **state)
 	tls_say(tls, SWITCHING);
 	assert_int_equal(head_of(d, &status, &headers), 0);
 	tcp_pair(fds);
-	assert_int_equal(dial_join(d, fds[1], STR("")), 0);
+	assert_int_equal(dial_join(d, fds[1], STR(TOLD), STR("")), 0);
 	dial_free(d);
-	expect(fds[0], SWITCHING);
+	expect(fds[0], TOLD);
 	tls_say(tls, "half a frame");
 	expect(fds[0], "half a frame");
 	tls_drop(tls); /* without close_notify */
@@ -426,6 +431,48 @@ static void a_dial_trusts_only_its_authorities(void **state)
 	(void)close(listener);
 }
 
+/* Whether it has closed altogether cannot be told from half an end, and its host may never say a word. */
+static void a_silent_host_keeps_no_client_who_has_ended(void **state)
+{
+	struct rig *rig = *state;
+	const struct headers *headers;
+	struct dial *d;
+	uint16_t port;
+	int listener = listen_here(&port), client = tunnel(rig, "127.0.0.1", port, true, ""),
+	    host = accept_here(listener), app, fds[2], status;
+
+	expect(client, GREETING);
+	d = dial(rig, "127.0.0.1", port, false, true);
+	app = accept_here(listener);
+	expect(app, ASKED);
+	say(app, SWITCHING);
+	assert_int_equal(head_of(d, &status, &headers), 0);
+	tcp_pair(fds);
+	assert_int_equal(dial_join(d, fds[1], STR(SWITCHING), STR("")), 0);
+	dial_free(d);
+	expect(fds[0], SWITCHING);
+	/* idle, which both may be; then the clients end, and one host still has something to say */
+	atomic_store(&rig->late_ms, 60000);
+	(void)usleep(1100000);
+	(void)close(fds[0]);
+	(void)shutdown(client, SHUT_WR);
+	assert_int_equal(end_of(app), 0);
+	assert_int_equal(end_of(host), 0);
+	(void)usleep(1100000);
+	assert_int_equal(splices_count(rig->splices), 2);
+	atomic_store(&rig->late_ms, 70000);
+	wait_for_count(rig, 1);
+	say(host, "late word");
+	expect(client, "late word");
+	atomic_store(&rig->late_ms, 110000);
+	assert_int_equal(end_of(client), -1);
+	wait_for_count(rig, 0);
+	(void)close(client);
+	(void)close(host);
+	(void)close(app);
+	(void)close(listener);
+}
+
 static void stops_with_dials_and_tunnels_open(void **state)
 {
 	struct rig *rig = *state;
@@ -446,14 +493,15 @@ static void stops_with_dials_and_tunnels_open(void **state)
 	splices_stop(rig->splices);
 	assert_int_equal(splices_count(rig->splices), 0);
 	tcp_pair(fds);
-	assert_int_equal(dial_join(held, fds[1], STR("")), -ESHUTDOWN);
+	assert_int_equal(dial_join(held, fds[1], STR(TOLD), STR("")), -ESHUTDOWN);
 	assert_int_equal(end_of(fds[0]), 0);
 	assert_int_equal(dial_head(asked, &status, &headers), -ECONNRESET);
 	assert_int_equal(dial_head(named, &status, &headers), -ECONNRESET);
-	assert_int_equal(dial_start(rig->splices,
-				    &(struct dial_query){ "127.0.0.1", port, false, true, STR(ASKED) },
-				    &none),
-			 -ESHUTDOWN);
+	assert_int_equal(
+		dial_start(rig->splices,
+			   &(struct dial_query){ "127.0.0.1", port, false, true, STR(ASKED), STR("0.0.0.0") },
+			   &none),
+		-ESHUTDOWN);
 	dial_free(held);
 	dial_free(asked);
 	dial_free(named);
@@ -467,6 +515,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		STARTED(a_tunnel_carries_bytes_both_ways),
+		STARTED(a_silent_host_keeps_no_client_who_has_ended),
 		STARTED(a_reset_is_passed_on_as_one),
 		STARTED(a_tunnel_that_leads_nowhere_is_refused_in_words),
 		STARTED(no_tunnel_leads_inside),
