@@ -143,11 +143,11 @@ static int load(struct words *w, struct config **ret_config)
 
 /* --- where it serves --- */
 
-/* The first TCP address of server.listen; NULL: there is none, or its port is not known before it starts. */
-static const char *first_address(const struct config *c)
+/* The first TCP address of a list; NULL: there is none, or its port is not known before it starts. */
+static const char *first_address(const struct config_list *list)
 {
-	for (size_t i = 0; i < c->server_listen.count; i++) {
-		const char *word = c->server_listen.words[i], *colon = strrchr(word, ':');
+	for (size_t i = 0; i < list->count; i++) {
+		const char *word = list->words[i], *colon = strrchr(word, ':');
 
 		if (strncmp(word, "unix:", 5) != 0)
 			return colon && strcmp(colon, ":0") != 0 ? word : NULL;
@@ -163,7 +163,7 @@ static bool is_any_address(const char *address)
 /* "127.0.0.1:8090" to be asked from this machine; the caller's, or NULL. */
 static char *local_url(const struct config *c)
 {
-	const char *address = first_address(c);
+	const char *address = first_address(&c->server_listen);
 
 	if (!address)
 		return NULL;
@@ -172,9 +172,9 @@ static char *local_url(const struct config *c)
 }
 
 /* "host:port" as other machines write it; the caller's, or NULL. */
-static char *public_address(const struct config *c)
+static char *public_address(const struct config_list *list)
 {
-	const char *address = first_address(c);
+	const char *address = first_address(list);
 	char host[256] = "";
 
 	if (!address)
@@ -186,11 +186,24 @@ static char *public_address(const struct config *c)
 
 static char *public_url(const struct config *c)
 {
-	SCOPED_FREE char *address = public_address(c);
+	SCOPED_FREE char *address = public_address(&c->server_listen);
 
 	if (*c->server_public_url)
 		return xstrdup(c->server_public_url);
 	return address ? xasprintf("http://%s", address) : NULL;
+}
+
+/* server.listen takes CONNECT, whether or not intercept.listen has an address. The caller's, or NULL. */
+static char *proxy_address(const struct config *c)
+{
+	char *address;
+
+	if (!c->intercept_enabled)
+		return NULL;
+	address = public_address(&c->server_listen);
+	if (!address)
+		address = public_address(&c->intercept_listen);
+	return address ? address : xstrdup("");
 }
 
 /*
@@ -217,7 +230,7 @@ static int run(struct words *w, const struct config *config)
 	SCOPED_FREE char *ca_path = roads_ca_path(config, store);
 	SCOPED_FREE char *local = local_url(config);
 	SCOPED_FREE char *url = public_url(config);
-	SCOPED_FREE char *proxy = config->intercept_enabled ? public_address(config) : NULL;
+	SCOPED_FREE char *proxy = proxy_address(config);
 	struct tool_opts opts = { .argc = w->argc,
 				  .argv = w->argv,
 				  .sockets = sockets,
@@ -225,6 +238,7 @@ static int run(struct words *w, const struct config *config)
 				  .url = url,
 				  .ca_path = ca_path,
 				  .intercept_address = proxy,
+				  .intercept_tunnels = config->intercept_tunnel.count > 0,
 				  .intercept_hosts = (const char *const *)config->intercept_hosts.words };
 	size_t count = 0;
 

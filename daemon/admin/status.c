@@ -59,6 +59,7 @@ static const char *reachable(const struct admin *a)
 
 static void write_upstream(const struct admin *a, struct buf *out)
 {
+	const char *reason = fetch_down_reason(a->opts.fetch);
 	int64_t since = fetch_down_since(a->opts.fetch);
 
 	buf_append_str(out, STR("\"upstream\":{\"url\":"));
@@ -66,6 +67,10 @@ static void write_upstream(const struct admin *a, struct buf *out)
 	buf_appendf(out, ",\"reachable\":%s", reachable(a));
 	if (since)
 		buf_appendf(out, ",\"unreachable_since\":%lld", (long long)since);
+	if (reason) {
+		buf_append_str(out, STR(",\"reason\":"));
+		json_write_string(out, str_from(reason));
+	}
 	write_limits(a, out);
 	buf_append_char(out, '}');
 }

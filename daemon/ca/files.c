@@ -117,12 +117,15 @@ static int sync_folder_of(const char *path)
 {
 	SCOPED_FREE char *folder = xstrdup(path);
 	char *slash = strrchr(folder, '/');
+	SCOPED_FD int fd = -1;
 
 	if (slash == folder)
 		slash++;
 	if (slash)
 		*slash = 0;
-	return fs_sync_dir(AT_FDCWD, slash ? folder : ".");
+	/* it may be on another disk, by a symbolic link of the administrator's */
+	fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fs_sync(fd);
 }
 
 static int write_whole(const char *path, mode_t mode, const void *bytes, size_t len)

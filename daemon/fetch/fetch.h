@@ -92,6 +92,8 @@ bool fetch_is_offline(const struct fetch *f);
 bool fetch_is_down(const struct fetch *f);
 /* Is it known by now whether the Hub is there? Not yet at first: one connection of our own finds out. Cheap; any thread. */
 bool fetch_is_tried(const struct fetch *f);
+/* Why, in a few words; NULL while it is up. Static. */
+const char *fetch_down_reason(const struct fetch *f);
 /* Since when, wall clock; 0 while it is up. */
 int64_t fetch_down_since(const struct fetch *f);
 

@@ -36,6 +36,13 @@ static bool is_hub(const struct home *h)
 
 /* --- verdicts -------------------------------------------------------------------------------------------- */
 
+static const char *trouble_of(const struct home *h)
+{
+	const char *trouble = atomic_load(&h->trouble);
+
+	return trouble ? trouble : "no answer in time";
+}
+
 static void went_down(struct home *h, const char *why, int error)
 {
 	atomic_store(&h->down_since_at, clock_wall_s(h->fetch->clock));
@@ -44,7 +51,8 @@ static void went_down(struct home *h, const char *why, int error)
 	h->gone_error = error;
 	if (is_hub(h))
 		metrics_gauge_set(h->fetch->metrics, METRIC_UPSTREAM_UP, 0, 0);
-	log_warning("fetch", why, LOG_TEXT("upstream", h->url), LOG_ERR("error", error), LOG_END);
+	log_warning("fetch", why, LOG_TEXT("upstream", h->url), LOG_ERR("error", error),
+		    LOG_TEXT("reason", why == why_sick ? "it answers with errors" : trouble_of(h)), LOG_END);
 }
 
 static void is_back(struct home *h)
@@ -59,6 +67,19 @@ static void is_back(struct home *h)
 bool health_is_trouble(int status)
 {
 	return status == 500 || (status >= 502 && status <= 504);
+}
+
+void health_note_words(struct home *h, CURLcode code)
+{
+	if (code != CURLE_OK && code != CURLE_ABORTED_BY_CALLBACK)
+		atomic_store(&h->trouble, curl_easy_strerror(code));
+}
+
+const char *fetch_down_reason(const struct fetch *f)
+{
+	if (f->is_offline)
+		return "hub.offline: it is never asked";
+	return fetch_is_down(f) ? trouble_of(&f->homes[FETCH_HUB]) : NULL;
 }
 
 void health_note_answer(struct home *h, int status)
@@ -168,6 +189,7 @@ bool health_take_connection(struct fetch *f, CURL *easy, CURLcode code)
 		if (!easy || h->connection != easy)
 			continue;
 		end_connection(h);
+		health_note_words(h, code);
 		connection_ended(h, easy_error(code));
 		return true;
 	}

@@ -42,6 +42,7 @@ struct home {
 	char *url;                     /* owned, constant; without a slash at its end; NULL: not configured */
 	bool is_backend;               /* constant: no breaker, no budgets, and no uplink is needed */
 	_Atomic int64_t down_since_at; /* 0: up */
+	_Atomic(const char *) trouble; /* what went wrong last, in libcurl's words; static, or NULL */
 	atomic_bool is_tried;          /* it was heard of, or found not to be there, since the start */
 
 	/* the fetch thread's */
@@ -177,6 +178,7 @@ void fetch_start_own(struct fetch *f, const struct fetch_request *request, const
 /* health.c; fetch thread */
 bool health_is_trouble(int status);
 void health_note_answer(struct home *h, int status);
+void health_note_words(struct home *h, CURLcode code);
 /* A read has waited long for the beginning of its answer. */
 void health_note_silence(struct home *h);
 /* It could not be reached, by a transfer that began then. */

@@ -329,6 +329,8 @@ static void tell_why(struct transfer *t, int error, CURLcode code)
 {
 	uint64_t now = t->fetch->now;
 
+	if (error != 0 && error != -ECANCELED && !t->error && transfer_is_home_hop(t))
+		health_note_words(t->home, code);
 	if (error == 0 || error == -ECANCELED || t->error ||
 	    (t->home->told_mono_ms && now - t->home->told_mono_ms < TELL_EVERY_MS))
 		return;

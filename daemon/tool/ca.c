@@ -76,16 +76,20 @@ static void give_away(const char *path, const struct stat *folder)
 		(void)tool_say(0, "%s could not be given to the owner of its folder", path);
 }
 
-/* The folder is made too, within one that is there. */
-static void make_folder(const char *path)
+/* The folder is made too, within one that is there. Root follows no link that somebody else has put in its place. */
+static int make_folder(const char *path)
 {
 	SCOPED_FREE char *copy = xstrdup(path);
 	const char *folder = dirname(copy);
 	SCOPED_FREE char *copy_folder = xstrdup(folder);
-	struct stat above;
+	struct stat above, own;
 
+	if (geteuid() == 0 && lstat(folder, &own) == 0 && S_ISLNK(own.st_mode) && own.st_uid != 0)
+		return tool_say(EX_NOPERM, "%s is a symbolic link of another user: run this as that one",
+				folder);
 	if (mkdir(folder, 0700) == 0 && geteuid() == 0 && stat(dirname(copy_folder), &above) == 0)
 		give_away(folder, &above);
+	return 0;
 }
 
 static void give_to_owner(const char *path)
@@ -108,7 +112,9 @@ static int init(const struct args *a)
 	int r;
 
 	collect_names(a, names);
-	make_folder(a->opts->ca_path);
+	r = make_folder(a->opts->ca_path);
+	if (r)
+		return r;
 	r = ca_create(a->opts->ca_path, &spec, &reason);
 	if (r < 0)
 		return say_error(a, r, reason);

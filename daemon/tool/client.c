@@ -149,11 +149,12 @@ static int say_refused(const char *path)
 
 static int say_no_daemon(struct client *c)
 {
-	return tool_say(EX_UNAVAILABLE,
-			"the daemon does not answer. Looked for it at:%s\nStart it with \"systemctl start "
-			"hfcached\", or run hfcached; "
-			"or say with --socket, --config or --set where it is.",
-			buf_str(&c->tried).ptr);
+	return tool_say_lines(
+		EX_UNAVAILABLE,
+		"the daemon does not answer. Looked for it at:%s\nStart it with \"systemctl start "
+		"hfcached\", or run hfcached; "
+		"or say with --socket, --config or --set where it is.",
+		buf_str(&c->tried).ptr);
 }
 
 /* --- one question --- */

@@ -85,12 +85,12 @@ int verb_du(const struct args *a)
 	code = client_get(c, path, &text);
 	if (code)
 		return code;
-	if (arg_has(a, FLAG_du_json)) {
-		(void)fwrite(text.bytes, 1, text.len, stdout);
-		return 0;
-	}
 	if (json_parse(buf_str(&text), &root) < 0)
 		return tool_say(EX_SOFTWARE, "the daemon's answer is no JSON: is it of another version?");
+	if (arg_has(a, FLAG_du_json)) {
+		print_answer(stdout, buf_str(&text));
+		return 0;
+	}
 	print_groups(a, root, by);
 	say_total(root);
 	return 0;

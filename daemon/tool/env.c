@@ -2,11 +2,12 @@
 /*
  * tool/env - what clients are told through their environment, in the words of their shell.
  *
- * Never     asks the daemon: the configuration says it all.
+ * Never     asks the daemon: the configuration and the file of the authority say it all.
  * Threads   one.
  */
 #include "tool/priv.h"
 
+#include <sys/stat.h>
 #include <sysexits.h>
 #include "common/alloc.h"
 
@@ -106,26 +107,74 @@ static void add_intercept(struct variables *v, struct str url, const char *proxy
 	add(v, "CURL_CA_BUNDLE", xstrdup(ca), "curl");
 	add(v, "GIT_SSL_CAINFO", xstrdup(ca), "git, git-lfs");
 	add(v, "NODE_EXTRA_CA_CERTS", xstrdup(ca), "Node");
-	add(v, "NODE_USE_ENV_PROXY", xstrdup("1"), "Node 24 and later: lets fetch() use the proxy");
+	add(v, "NODE_USE_ENV_PROXY", xstrdup("1"), "Node 22.21, 24 and later: lets fetch() use the proxy");
 }
 
-static int collect_intercept(const struct args *a, struct variables *v, struct str url)
+/* May every user of this machine read it, and come to it? */
+static bool is_for_everybody(const char *path)
+{
+	SCOPED_FREE char *rest = xstrdup(path);
+	struct stat st;
+
+	if (stat(rest, &st) < 0 || !S_ISREG(st.st_mode) || !(st.st_mode & S_IROTH))
+		return false;
+	for (char *slash = strrchr(rest, '/'); slash; slash = strrchr(rest, '/')) {
+		slash[slash == rest] = 0; /* the first one is the root itself */
+		if (stat(rest, &st) < 0 || !(st.st_mode & S_IXOTH))
+			return false;
+		if (slash == rest)
+			break;
+	}
+	return true;
+}
+
+/*
+ * The daemon's own file does where it is for everybody on this machine, and clients meet no certificates but its. The caller's,
+ * or NULL.
+ */
+static char *own_ca(const struct args *a, enum shell shell, struct str url)
+{
+	SCOPED_FREE char *full = a->opts->ca_path ? realpath(a->opts->ca_path, NULL) : NULL;
+	bool is_for_here = shell != SHELL_DOCKER && shell != SHELL_K8S;
+	bool meets_others = a->opts->intercept_tunnels || str_starts_with(url, STR("https://"));
+
+	return full && is_for_here && !meets_others && is_for_everybody(full) ? TAKE_PTR(full) : NULL;
+}
+
+static int collect_intercept(const struct args *a, enum shell shell, struct variables *v, struct str url)
 {
 	const char *ca = arg_value(a, FLAG_env_ca);
 	SCOPED_FREE char *full = NULL;
 
 	if (!a->opts->intercept_address)
 		return tool_say(EX_CONFIG, "this cache does not intercept: intercept.enabled is no");
-	if (!ca)
-		return tool_say(EX_USAGE,
-				"--intercept needs --ca FILE: where the clients find the certificates that "
-				"\"hfcache ca export --bundle -o FILE\" writes");
-	full = realpath(ca, NULL); /* a file of another machine stays as it is written */
+	if (!*a->opts->intercept_address)
+		return tool_say(EX_CONFIG, "the configuration does not say where clients find the proxy: "
+					   "server.listen has no address with a port");
+	/* a file of another machine stays as it is written */
+	full = ca ? realpath(ca, NULL) : own_ca(a, shell, url);
+	if (!ca && !full)
+		return tool_say_lines(EX_USAGE,
+				      "--intercept needs a file of certificates that clients may read:\n"
+				      "  hfcache ca export --bundle -o hfcached.pem\n"
+				      "  hfcache env --intercept --ca hfcached.pem");
 	add_intercept(v, url, a->opts->intercept_address, full ? full : ca);
 	return 0;
 }
 
-static int collect(const struct args *a, struct variables *v)
+/* Not every form can carry what would end its line, and none needs to. */
+static int check_values(const struct variables *v)
+{
+	for (size_t i = 0; i < v->count; i++)
+		if (!is_plain_text(str_from(v->at[i].value)))
+			return tool_say(
+				EX_USAGE,
+				"%s would hold control characters, or bytes that are no UTF-8: \"%s\"",
+				v->at[i].name, v->at[i].value);
+	return 0;
+}
+
+static int collect(const struct args *a, enum shell shell, struct variables *v)
 {
 	const char *given = arg_value(a, FLAG_env_url) ? arg_value(a, FLAG_env_url) : a->opts->url;
 	struct str url = str_from(given);
@@ -141,10 +190,32 @@ static int collect(const struct args *a, struct variables *v)
 		if ((unsigned char)url.ptr[i] <= ' ' || url.ptr[i] == 127)
 			return tool_say(EX_USAGE, "an address has no white space");
 	add_plain(v, url);
-	return arg_has(a, FLAG_env_intercept) ? collect_intercept(a, v, url) : 0;
+	return arg_has(a, FLAG_env_intercept) ? collect_intercept(a, shell, v, url) : 0;
 }
 
 /* --- how --- */
+
+/* The quotes of typographers, U+2018 to U+201B: PowerShell takes them for its own. */
+static bool is_fine_quote(const char *text)
+{
+	return strncmp(text, "\xe2\x80", 2) == 0 && (unsigned char)text[2] >= 0x98 &&
+	       (unsigned char)text[2] <= 0x9b;
+}
+
+/* In single quotes that are doubled inside. */
+static void print_for_powershell(const char *text)
+{
+	(void)putchar('\'');
+	for (; *text; text++) {
+		size_t len = is_fine_quote(text) ? 3 : 1;
+
+		if (len == 3 || *text == '\'')
+			(void)fwrite(text, 1, len, stdout);
+		(void)fwrite(text, 1, len, stdout);
+		text += len - 1;
+	}
+	(void)putchar('\'');
+}
 
 /* In quotes that take nothing for a sign of their own but what is replaced here. */
 static void print_quoted(const char *text, const char *quote, const char *backslash)
@@ -185,7 +256,7 @@ static void print_variable(enum shell shell, const struct variable *v)
 		break;
 	case SHELL_PWSH:
 		(void)printf("$Env:%s = ", v->name);
-		print_quoted(v->value, "''", "\\");
+		print_for_powershell(v->value);
 		break;
 	case SHELL_DOCKER:
 		(void)printf("%s=%s", v->name, v->value);
@@ -238,7 +309,9 @@ int verb_env(const struct args *a)
 
 	if (word && !shell_of(word, &shell))
 		return tool_say(EX_USAGE, "\"%s\" is none of bash, fish, pwsh, docker and k8s", word);
-	code = collect(a, &v);
+	code = collect(a, shell, &v);
+	if (code == 0)
+		code = check_values(&v);
 	if (code == 0 && arg_has(a, FLAG_env_json)) {
 		print_json(&v);
 	} else if (code == 0) {

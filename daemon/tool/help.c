@@ -30,7 +30,8 @@ void help_all(FILE *out)
 	for (unsigned i = 0; i < VERB_COUNT; i++) {
 		const struct verb_row *v = &verb_rows[i];
 
-		(void)fprintf(out, "  %s %s\n      %s.\n", v->name, v->arguments, v->summary);
+		(void)fprintf(out, "  %s%s%s\n      %s.\n", v->name, v->arguments[0] ? " " : "", v->arguments,
+			      v->summary);
 	}
 	(void)fputs("\nIt speaks with the daemon over its admin socket: the one of --socket, else of the "
 		    "configuration, which is read as\nhfcached reads it. \"hfcache help VERB\" and "
@@ -43,7 +44,8 @@ void help_verb(enum verb verb, FILE *out)
 {
 	const struct verb_row *v = &verb_rows[verb];
 
-	(void)fprintf(out, "usage: hfcache %s [OPTION]... %s\n%s.\n\n", v->name, v->arguments, v->summary);
+	(void)fprintf(out, "usage: hfcache %s [OPTION]...%s%s\n%s.\n\n", v->name, v->arguments[0] ? " " : "",
+		      v->arguments, v->summary);
 	for (unsigned i = 0; i < FLAG_COUNT; i++) {
 		const struct flag_row *f = &flag_rows[i];
 		char name[64], letter[8] = "";

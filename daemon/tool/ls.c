@@ -139,8 +139,10 @@ static int sort(struct listing *l)
 static void print_json(const struct listing *l)
 {
 	(void)fputs("[", stdout);
-	for (size_t i = 0; i < l->count; i++)
-		(void)printf("%s\n%s", i ? "," : "", l->at[i].raw);
+	for (size_t i = 0; i < l->count; i++) {
+		(void)printf("%s\n", i ? "," : "");
+		print_answer(stdout, str_from(l->at[i].raw));
+	}
 	(void)fputs(l->count ? "\n]\n" : "]\n", stdout);
 }
 
@@ -224,12 +226,14 @@ static void print_lines(const struct listing *l)
 		if (json_parse(str_from(l->at[i].raw), &repo) < 0)
 			continue; /* it was part of a whole that could be read */
 		id = str_dup(json_text(repo, "id"));
-		if (is_quiet)
-			(void)puts(id);
-		else if (of_revisions)
+		if (is_quiet) {
+			print_word(stdout, str_from(id));
+			(void)putchar('\n');
+		} else if (of_revisions) {
 			add_revisions(t, repo, id);
-		else
+		} else {
 			add_repo(t, repo, id, l->now);
+		}
 	}
 	if (!is_quiet && l->count)
 		table_print(t);

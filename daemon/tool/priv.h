@@ -4,7 +4,8 @@
  *
  *   tool.c    words of the command line, dispatch       help.c    help, manual and completion, from the table
  *   client.c  questions to the daemon                   words.c   sizes, times, ids, filters, as people write them
- *   table.c   tables for people                         status.c ls.c du.c rm.c env.c ca.c   a verb each
+ *   table.c   tables for people                         plain.c   foreign bytes, harmless
+ *   status.c ls.c du.c rm.c env.c ca.c   a verb each
  */
 #pragma once
 #include <stdio.h>
@@ -60,8 +61,10 @@ static inline bool arg_has(const struct args *a, enum flag flag)
 	return arg_value(a, flag) != NULL;
 }
 
-/* "hfcache: ..." on stderr; gives exit_code back. */
+/* "hfcache: ..." on stderr, without what could steer a terminal; gives exit_code back. */
 int tool_say(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same of several lines; nothing foreign goes in. */
+int tool_say_lines(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Of every verb: an exit code. */
 int verb_status(const struct args *a);
 int verb_ls(const struct args *a);
@@ -99,6 +102,21 @@ bool client_reaches(struct client *c);
 int client_each_repo(struct client *c, const char *query,
 		     int (*visit)(void *ctx, struct str raw, const struct json *repo), void *ctx,
 		     uint64_t *ret_hidden);
+
+/* --- plain.c --- */
+
+/* Nothing in it would steer a terminal, end a line or is no UTF-8. */
+bool is_plain_text(struct str text);
+/* For people: what would steer a terminal, end a line or is no UTF-8 is written as \xNN. */
+void print_plain(FILE *out, struct str text);
+/* The same as a text; the caller's. */
+char *plain_text(const char *text);
+/* The same, but its lines stay lines. */
+void print_plain_lines(FILE *out, struct str text);
+/* For other programs: what the Hub allows in no name is written as %NN, which names nothing. */
+void print_word(FILE *out, struct str word);
+/* A whole answer of the daemon, which is JSON. */
+void print_answer(FILE *out, struct str json);
 
 /* --- words.c --- */
 

@@ -106,8 +106,10 @@ static void say_near(struct removal *m, const struct repo_id *id)
 
 	if (client_each_repo(m->client, "", look_if_near, &near, &hidden) != 0)
 		return;
-	for (size_t i = 0; i < near.count; i++)
-		(void)fprintf(stderr, "%s%s", i ? ", " : "         did you mean ", near.at[i].id);
+	for (size_t i = 0; i < near.count; i++) {
+		(void)fputs(i ? ", " : "         did you mean ", stderr);
+		print_plain(stderr, str_from(near.at[i].id));
+	}
 	if (near.count)
 		(void)fputs("?\n", stderr);
 }
@@ -123,8 +125,9 @@ static void print_result(const struct removal *m, const struct json *root, bool 
 
 	if (arg_has(m->args, FLAG_rm_json))
 		return;
-	(void)printf("%.*s: %s %s in %" PRIu64 " file%s", STR_ARGS(id), is_dry ? "would free" : "freed",
-		     size_text(freed, a), files, files == 1 ? "" : "s");
+	print_plain(stdout, id);
+	(void)printf(": %s %s in %" PRIu64 " file%s", is_dry ? "would free" : "freed", size_text(freed, a),
+		     files, files == 1 ? "" : "s");
 	if (kept)
 		(void)printf("; %s stay%s: others hold them too", size_text(kept, b), is_dry ? "" : "ed");
 	(void)putchar('\n');
@@ -190,10 +193,13 @@ static void print_closing(struct removal *m, bool is_dry)
 {
 	char size[SIZE_TEXT];
 
-	if (arg_has(m->args, FLAG_rm_json))
-		(void)printf("[%s%s]\n", buf_str(&m->json).ptr, m->json.len ? "\n" : "");
-	else if (m->code == 0 || m->freed)
+	if (arg_has(m->args, FLAG_rm_json)) {
+		(void)putchar('[');
+		print_answer(stdout, buf_str(&m->json));
+		(void)fputs(m->json.len ? "\n]\n" : "]\n", stdout);
+	} else if (m->code == 0 || m->freed) {
 		(void)printf("%s %s\n", is_dry ? "would free" : "freed", size_text(m->freed, size));
+	}
 }
 
 int verb_rm(const struct args *a)

@@ -36,7 +36,7 @@ static void print_version(const struct json *s)
 	char span[AGE_TEXT], at[TIME_TEXT];
 
 	print_head("hfcached");
-	(void)printf("%.*s", STR_ARGS(version));
+	print_plain(stdout, version);
 	if (since)
 		(void)printf(", up for %s, since %s", span_text(now > since ? now - since : 0, span),
 			     time_text(since, at));
@@ -47,11 +47,12 @@ static void print_upstream(const struct json *s)
 {
 	const struct json *up = json_get(s, "upstream"), *reachable = json_get(up, "reachable");
 	uint64_t now = json_number(s, "now"), since = json_number(up, "unreachable_since");
-	struct str url = json_text(up, "url");
+	struct str url = json_text(up, "url"), reason = json_text(up, "reason");
 	char span[AGE_TEXT], at[TIME_TEXT];
 
 	print_head("upstream");
-	(void)printf("%.*s ", STR_ARGS(url));
+	print_plain(stdout, url);
+	(void)putchar(' ');
 	if (json_is_true(reachable))
 		(void)puts("is reachable");
 	else if (!json_is_false(reachable))
@@ -61,6 +62,11 @@ static void print_upstream(const struct json *s)
 			     span_text(now > since ? now - since : 0, span));
 	else
 		(void)puts("is UNREACHABLE");
+	if (reason.len) {
+		print_head("");
+		print_plain(stdout, reason);
+		(void)putchar('\n');
+	}
 }
 
 static void print_limits(const struct json *s)
@@ -77,7 +83,8 @@ static void print_limits(const struct json *s)
 			continue;
 		print_head(is_first ? "limits" : "");
 		is_first = false;
-		(void)printf("%.*s: ", STR_ARGS(name));
+		print_plain(stdout, name);
+		(void)fputs(": ", stdout);
 		if (json_u64(json_get(l, "left"), &left) == 0)
 			(void)printf("%" PRIu64 " of %" PRIu64 " left for %s", left, json_number(l, "quota"),
 				     span_text(json_number(l, "window_ends_in_s"), span));
@@ -149,7 +156,10 @@ static void print_backends(const struct json *s)
 
 		print_head(is_first ? "backends" : "");
 		is_first = false;
-		(void)printf("%.*s: %.*s\n", STR_ARGS(name), STR_ARGS(state));
+		print_plain(stdout, name);
+		(void)fputs(": ", stdout);
+		print_plain(stdout, state);
+		(void)putchar('\n');
 	}
 }
 
@@ -160,7 +170,7 @@ static void print_rest(const struct json *s)
 	char span[AGE_TEXT];
 
 	print_head("offline");
-	(void)printf("%.*s", STR_ARGS(access));
+	print_plain(stdout, access);
 	if (str_eq(access, STR("grants")))
 		(void)printf(", for %s", span_text(json_number(offline, "grace_s"), span));
 	(void)putchar('\n');
@@ -168,7 +178,8 @@ static void print_rest(const struct json *s)
 		struct str warning = json_string(w);
 
 		print_head("WARNING");
-		(void)printf("%.*s\n", STR_ARGS(warning));
+		print_plain(stdout, warning);
+		(void)putchar('\n');
 	}
 }
 
@@ -193,12 +204,12 @@ int verb_status(const struct args *a)
 
 	if (code)
 		return code;
-	if (arg_has(a, FLAG_status_json)) {
-		(void)fwrite(text.bytes, 1, text.len, stdout);
-		return 0;
-	}
 	if (json_parse(buf_str(&text), &root) < 0)
 		return tool_say(EX_SOFTWARE, "the daemon's answer is no JSON: is it of another version?");
+	if (arg_has(a, FLAG_status_json)) {
+		print_answer(stdout, buf_str(&text));
+		return 0;
+	}
 	print_status(root);
 	return 0;
 }

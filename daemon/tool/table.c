@@ -25,7 +25,8 @@ struct table *table_new(bool may_truncate)
 	t->may_truncate = may_truncate && isatty(STDOUT_FILENO);
 	if (!t->inner)
 		return t;
-	(void)scols_table_enable_colors(t->inner, 0); /* no cell says anything by its colour */
+	(void)scols_table_enable_colors(t->inner, 0);     /* no cell says anything by its colour */
+	(void)scols_table_enable_noencoding(t->inner, 1); /* cells are plain before it sees them */
 	if (!t->may_truncate)
 		(void)scols_table_enable_nowrap(t->inner, 0);
 	return t;
@@ -45,8 +46,11 @@ void table_add_line(struct table *t, const char *const *cells)
 {
 	struct libscols_line *line = t->inner ? scols_table_new_line(t->inner, NULL) : NULL;
 
-	for (size_t i = 0; line && i < t->columns; i++)
-		(void)scols_line_set_data(line, i, cells[i]);
+	for (size_t i = 0; line && i < t->columns; i++) {
+		SCOPED_FREE char *plain = plain_text(cells[i]);
+
+		(void)scols_line_set_data(line, i, plain);
+	}
 }
 
 void table_print(struct table *t)

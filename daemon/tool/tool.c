@@ -24,14 +24,38 @@ static int (*const verb_functions[VERB_COUNT])(const struct args *) = {
 #undef VERB
 };
 
+static int say(int exit_code, void (*print)(FILE *out, struct str text), const char *format, va_list args)
+{
+	SCOPED_FREE char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	(void)fputs("hfcache: ", stderr);
+	if (out) {
+		(void)vfprintf(out, format, args);
+		if (fclose(out) == 0)
+			print(stderr, str_from(text));
+	}
+	(void)fputc('\n', stderr);
+	return exit_code;
+}
+
 int tool_say(int exit_code, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	(void)fputs("hfcache: ", stderr);
-	(void)vfprintf(stderr, format, args);
-	(void)fputc('\n', stderr);
+	exit_code = say(exit_code, print_plain, format, args);
+	va_end(args);
+	return exit_code;
+}
+
+int tool_say_lines(int exit_code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	exit_code = say(exit_code, print_plain_lines, format, args);
 	va_end(args);
 	return exit_code;
 }

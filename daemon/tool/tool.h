@@ -20,7 +20,9 @@ struct tool_opts {
 	const char *local_url; /* where it answers on this machine, "http://127.0.0.1:8090"; NULL nowhere */
 	const char *url;       /* the same for clients; NULL: it cannot be told from the configuration */
 	const char *ca_path;   /* intercept.ca-file, resolved; NULL none */
-	const char *intercept_address; /* "host:port" of the proxy for clients; NULL: it does not intercept */
+	/* "host:port" of the proxy for clients; "": not to be told from the configuration; NULL: it does not intercept */
+	const char *intercept_address;
+	bool intercept_tunnels;             /* clients also meet hosts that it passes through */
 	const char *const *intercept_hosts; /* NULL ends */
 };
 /* Returns the exit code. */

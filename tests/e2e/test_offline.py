@@ -368,6 +368,7 @@ def test_E08_after_a_start_without_upstream_the_first_who_asks_is_served(hub, st
     cache.restart(kill=kill)
     wait_for(lambda: cache.status()["upstream"]["reachable"] is False, why="our own connection")
     assert cache.status()["upstream"]["unreachable_since"] > 0 and cache.metric("hfcache_upstream_up") == 0
+    assert "connect" in cache.status()["upstream"]["reason"]
     assert cache.get("/acme/private/resolve/main/config.json").status == 200
     hub.revive()
     wait_for(lambda: cache.status()["upstream"]["reachable"] is True, 20, why="the next connection")

@@ -9,9 +9,12 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -36,7 +39,7 @@ def run(folder, *arguments, environment=None, cwd=None, **how):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HFCACHE_", "HF_"))}
     env |= {"HOME": str(folder), "LANG": "C.UTF-8", "SHELL": "/bin/bash"} | (environment or {})
     done = subprocess.run([tool_path(folder), *arguments], stdin=how.pop("stdin", subprocess.DEVNULL), capture_output=True, text=True,
-                          env=env, timeout=60 * SLOW, **how)
+                          env=env, cwd=cwd, timeout=60 * SLOW, **how)
     assert not re.search(r"Sanitizer|runtime error", done.stderr), done.stderr
     return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
 
@@ -536,14 +539,71 @@ def test_a_pipe_that_is_closed_early_is_no_trouble(hub, cache, tool):
     assert process.returncode == 74 and "could not be written" in process.stderr
 
 
+# --- foreign bytes ---
+
+def test_a_name_that_the_hub_cannot_have_is_not_learned(hub, cache, tool):
+    for number, odd in enumerate(("acme/\x1b[31modd", "acme/a\nmodel/acme/pub", "acme/ü", "acme/a b", "a/b/c", "/acme", "acme/.x", "")):
+        info = {"_id": "65a000000000000000000001", "id": odd, "sha": "a" * 40, "private": False, "siblings": []}
+        hub.rule("hub", path=f"/api/models/acme/odd{number}$", body=json.dumps(info).encode(), set_header={"Content-Type": "application/json"})
+        assert cache.get(f"/api/models/acme/odd{number}").status == (502 if odd else 200), odd
+    assert set(tool.ls()) <= {f"model/acme/odd{number}"}
+
+
+@contextmanager
+def someone_else(body, status=200):
+    """Answers where the daemon would."""
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield ("--config=", "--set", f"server.listen=127.0.0.1:{server.server_port}", "--socket", "/nonexistent")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_others_say_steers_no_terminal(folder):
+    evil = "x\x1b[31m\x9b\nmodel/acme/pub \u202e"
+    repo = {"id": f"model/{evil}", "kind": "model", "name": evil, "visibility": evil, "bytes": 1, "files": 1, "commits": 1, "used_at": 1,
+            "revisions": [{"commit": evil, "names": [evil]}]}
+    lists = json.dumps({"repos": [repo], "hidden": 0, "version": evil, "now": 1, "upstream": {"url": evil, "reachable": True,
+                        "rate_limits": {evil: {"waiting": 1}}}, "offline": {"access": evil}, "warnings": [evil], "groups": [{"group": evil}],
+                        "backends": [{"name": evil, "state": evil}], "total": {}}, ensure_ascii=False).encode()
+    calls = [("ls",), ("ls", "-q"), ("ls", "--revisions"), ("ls", "--json"), ("du",), ("du", "--json"), ("status",), ("status", "--json")]
+    with someone_else(lists) as on:
+        done = {words: run(folder, words[0], *on, *words[1:]) for words in calls}
+    with someone_else(json.dumps({"error": evil}).encode(), 403) as on:
+        done["error"] = run(folder, "ls", *on)
+        done["rm"] = run(folder, "rm", *on, "--yes", f"model/{evil}")
+    with someone_else(b"\x1b[31m\xff plain", 403) as on:
+        done["plain"] = run(folder, "ls", *on)
+    for words, one in done.items():
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", one.out + one.err), (words, one)
+        assert one.code == (0 if words in calls else one.code) and "\nmodel/acme" not in one.out + one.err, (words, one)
+    assert done["ls", "-q"].out == "model/x%1B%5B31m%C2%9B%0Amodel/acme/pub%20%E2%80%AE\n"
+    assert json.loads(done["ls", "--json"].out)[0]["id"] == f"model/{evil}" and json.loads(done["status", "--json"].out)["version"] == evil
+    assert "x\\x1B[31m\\xC2\\x9B\\x0Amodel" in done["error"].err and "\\x1B[31m\\xFF plain" in done["plain"].err
+
+
 # --- without a daemon ---
 
 def test_help_names_every_verb_and_wrong_words_are_told(folder):
     text = run(folder, "help").out
-    verbs = re.findall(r"^  (\w+) ", text, re.M)
+    verbs = re.findall(r"^  (\w+)", text, re.M)
     assert verbs == ["status", "ls", "du", "rm", "env", "ca", "help", "version"]
+    texts = [text, run(folder, "--help").out]
     for verb in verbs:
-        assert run(folder, "help", verb).out == run(folder, verb, "--help").out != ""
+        texts.append(run(folder, "help", verb).out)
+        assert texts[-1] == run(folder, verb, "--help").out != ""
+    assert not re.search(r"[ \t]$", "".join(texts), re.M)
     assert run(folder, "version").out.startswith("hfcache ") and json.loads(run(folder, "version", "--json").out)["version"]
     assert run(folder).code == USAGE and run(folder, "dance").code == USAGE and run(folder, "ls", "--dance").code == USAGE
     assert run(folder, "--set").code == USAGE and run(folder, "--set", "no.such=1", "ls").code == CONFIGURATION
@@ -585,16 +645,94 @@ def test_env_follows_the_configuration_and_other_forms(folder):
     assert run(folder, "--config=", "env", "--url", "http://a b").code == USAGE
 
 
+def test_env_takes_no_quotes_of_typographers_and_no_lines_for_values(folder):
+    on = ("--config=", "--set", "intercept.enabled=yes", "--set", "server.listen=127.0.0.1:8090")
+    for quote in "'\u2018\u2019\u201a\u201b":
+        out = run(folder, *on, "env", "--shell", "pwsh", "--url", f"http://a{quote};id;{quote}\\").out
+        assert f"\n$Env:HF_ENDPOINT = 'http://a{quote * 2};id;{quote * 2}\\'\n" in out
+    assert "http://a\u201c'\n" in run(folder, *on, "env", "--shell", "pwsh", "--url", "http://a\u201c").out
+    forms = [("--shell", shell) for shell in ("bash", "fish", "pwsh", "docker", "k8s")] + [("--json",)]
+    for form in forms:
+        odd = ("x\rEVIL=1", "x\x1b[31m", "x\x85", "x\u2028", os.fsdecode(b"x\xff")) if "docker" in form else ()
+        for bad in ("x\nEVIL=1", *odd):
+            for words in (("--ca", bad), ("--ca", "/x", "--url", f"http://{bad}"))[:len(odd) + 1]:
+                done = run(folder, *on, "env", *form, "--intercept", *words)
+                assert done.code == USAGE and done.out == "" and len(done.err.splitlines()) == 1
+
+
 def test_env_for_interception(folder):
     assert run(folder, "--config=", "env", "--intercept", "--ca", "x").code == CONFIGURATION
     on = ("--config=", "--set", "intercept.enabled=yes", "--set", "server.listen=127.0.0.1:8090")
-    assert run(folder, *on, "env", "--intercept").code == USAGE
     values = json.loads(run(folder, *on, "env", "--intercept", "--ca", "/etc/site.pem", "--json").out)
     assert values["HTTPS_PROXY"] == "http://127.0.0.1:8090" and values["NODE_USE_ENV_PROXY"] == "1"
     assert {values[k] for k in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")} == {"/etc/site.pem"}
     assert values["NO_PROXY"].split(",") == ["localhost", "127.0.0.1", "::1"]
     values = json.loads(run(folder, *on, "env", "--intercept", "--ca", "/x", "--json", "--url", "http://[fd00::1]:8090/").out)
     assert values["NO_PROXY"].split(",")[3:] == ["fd00::1"]
+    assert "# Node 22.21, 24 and later" in run(folder, *on, "env", "--intercept", "--ca", "/x").out
+
+
+@pytest.mark.parametrize("sets,proxy", [
+    ((), "127.0.0.1:8090"), (("server.listen=0.0.0.0:9000",), f"{socket.gethostname()}:9000"),
+    (("server.listen=127.0.0.1:9000", "intercept.listen=0.0.0.0:443"), "127.0.0.1:9000"),
+    (("server.listen=unix:/tmp/x", "intercept.listen=127.0.0.2:8443", "server.public-url=http://cache.lab"), "127.0.0.2:8443")])
+def test_env_names_the_servers_own_address_as_the_proxy(folder, sets, proxy):
+    words = [w for s in ("intercept.enabled=yes", *sets) for w in ("--set", s)]
+    assert json.loads(run(folder, "--config=", *words, "env", "--intercept", "--ca", "/x", "--json").out)["HTTPS_PROXY"] == f"http://{proxy}"
+
+
+def test_env_says_so_when_nobody_can_tell_the_proxy(folder):
+    words = ("--set", "intercept.enabled=yes", "--set", "server.listen=unix:/tmp/x", "--set", "server.public-url=http://cache.lab")
+    done = run(folder, "--config=", *words, "env", "--intercept", "--ca", "/x")
+    assert done.code == CONFIGURATION and "server.listen" in done.err and done.out == ""
+
+
+def test_env_without_ca_names_the_daemons_file_where_all_may_read_it(folder):
+    place = Path(tempfile.mkdtemp(dir="/tmp"))     # everybody may come there, whatever the folder of this test is
+    try:
+        path = place / "site/ca.pem"
+        on = ("--config=", "--set", "intercept.enabled=yes", "--set", f"intercept.ca-file={path}", "--set", f"storage.path={folder}/store")
+        path.parent.mkdir()
+
+        def told(*more, sets=()):
+            done = run(folder, *on, *sets, "env", "--intercept", "--shell", "bash", *more)
+            assert done.code in (0, USAGE) and (done.code == 0) == (done.out != "")
+            return re.search("^export SSL_CERT_FILE='(.*)'$", done.out, re.M)[1] if done.code == 0 else None
+
+        def modes(folder_mode, file_mode):
+            place.chmod(0o755)
+            path.parent.chmod(folder_mode)
+            path.chmod(file_mode)
+        assert told() is None, "there is none yet"
+        assert run(folder, *on, "ca", "init").code == 0
+        modes(0o755, 0o644)
+        assert told() == str(path)
+        assert told("--shell", "docker") is None, "in a container it is not there"
+        assert told(sets=("--set", "intercept.tunnel=*.example.org")) is None, "other hosts have other authorities"
+        assert told("--url", "https://cache.lab") is None, "which may be another's certificate"
+        for one in ((0o755, 0o600), (0o750, 0o644), (0o700, 0o644)):
+            modes(*one)
+            assert told() is None, one
+        modes(0o755, 0o644)
+        place.chmod(0o700)
+        assert told() is None
+    finally:
+        shutil.rmtree(place)
+
+
+def test_env_without_ca_says_what_to_type(folder):
+    on = ("--set", "intercept.enabled=yes", "--set", f"storage.path={folder}/store")
+    (folder / "store").mkdir()
+    assert run(folder, "--config=", *on, "ca", "init").code == 0
+    done = run(folder, "--config=", *on, "env", "--intercept")
+    assert done.code == USAGE and done.out == ""
+    first, second = [line.strip() for line in done.err.splitlines() if line.startswith("  ")]
+    for line in (first, second):
+        program, *words = line.split()
+        assert program == "hfcache"
+        done = run(folder, "--config=", *on, *words, cwd=folder)
+        assert done.code == 0, done
+    assert f"SSL_CERT_FILE='{folder}/hfcached.pem'" in done.out and "BEGIN CERTIFICATE" in (folder / "hfcached.pem").read_text()
 
 
 def test_ca_is_made_shown_and_handed_out(folder):
@@ -626,6 +764,20 @@ def test_ca_is_made_shown_and_handed_out(folder):
     assert run(folder, *where, "ca", "export", "-o", str(folder / "no/such/file")).code == 73
     path.write_text(pem + key.read_text())
     assert run(folder, *where, "ca", "export").code == CONFIGURATION, "a key that was put beside it is not handed out"
+
+
+def test_a_ca_behind_a_symbolic_link(folder):
+    where = ("--config=", "--set", f"storage.path={folder}/store")
+    (folder / "store").mkdir()
+    (folder / "elsewhere").mkdir()
+    (folder / "store/ca").symlink_to(folder / "elsewhere")
+    if os.geteuid() == 0:
+        os.chown(folder / "store/ca", 65534, -1, follow_symlinks=False)
+        done = run(folder, *where, "ca", "init")
+        assert done.code == NO_PERMISSION and "symbolic link" in done.err and not list((folder / "elsewhere").iterdir())
+        os.chown(folder / "store/ca", 0, -1, follow_symlinks=False)
+    assert run(folder, *where, "ca", "init").code == 0
+    assert {p.name for p in (folder / "elsewhere").iterdir()} == {"ca.pem", "ca.key"}
 
 
 def test_the_completion_of_bash_knows_the_verbs():

@@ -125,6 +125,68 @@ static void filters_are_read_and_applied(void **state)
 		assert_false(filter_parse(none[i], &f));
 }
 
+static void foreign_bytes_steer_no_terminal(void **state)
+{
+	static const struct {
+		struct str text;
+		const char *plain;
+	} cases[] = {
+		{ STR("acme/pub"), "acme/pub" },
+		{ STR("Grüße, \xe4\xb8\xad \xf0\x9f\xa4\x97"), "Grüße, \xe4\xb8\xad \xf0\x9f\xa4\x97" },
+		{ STR("a\x1b[31mb\a\tc\r\nd\x7f"), "a\\x1B[31mb\\x07\\x09c\\x0D\\x0Ad\\x7F" },
+		{ STR("a\0b"), "a\\x00b" },
+		/* the same of Latin-1: a terminal takes U+009B for ESC [ */
+		{ STR("a\xc2\x9b"
+		      "31m\xc2\x85"),
+		  "a\\xC2\\x9B31m\\xC2\\x85" },
+		/* cut short, alone, too long, of a surrogate */
+		{ STR("a\xc3"), "a\\xC3" },
+		{ STR("\x9b"
+		      "31m"),
+		  "\\x9B31m" },
+		{ STR("\xc0\xaf"), "\\xC0\\xAF" },
+		{ STR("\xed\xa0\x80"), "\\xED\\xA0\\x80" },
+		/* text that runs the other way, and ends of lines that are no control characters */
+		{ STR("a\xe2\x80\xae"
+		      "b\xe2\x81\xa6\xe2\x80\xa8"),
+		  "a\\xE2\\x80\\xAEb\\xE2\\x81\\xA6\\xE2\\x80\\xA8" },
+		{ STR(""), "" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *got = NULL;
+		size_t len = 0;
+		FILE *out = open_memstream(&got, &len);
+
+		print_plain(out, cases[i].text);
+		assert_int_equal(fclose(out), 0);
+		assert_string_equal(got, cases[i].plain);
+		assert_true(is_plain_text(str_from(got)));
+		assert_true(is_plain_text(cases[i].text) == (len == cases[i].text.len));
+		free(got);
+	}
+	assert_true(is_plain_text(STR("it's ‘fine’")) && is_plain_text(STR("")) &&
+		    !is_plain_text(STR("a\n")) && !is_plain_text(STR("a\xff")) &&
+		    !is_plain_text(STR("\xc2\x9b")));
+}
+
+static void names_for_other_programs_mean_no_other(void **state)
+{
+	char *got = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&got, &len);
+
+	print_word(out, STR("model/Acme/a-b_c.1\nmodel/x y'\"\\\x1b%\xc3\xbc"));
+	(void)fputc('|', out);
+	print_plain_lines(out, STR("a\x1b\nb\xff\n"));
+	(void)fputc('|', out);
+	print_answer(out, STR("{\"a\":\"\xc2\x9b\x7f\x1b\xff\\n\xc3\xbc\"}\r\n"));
+	assert_int_equal(fclose(out), 0);
+	assert_string_equal(got, "model/Acme/a-b_c.1%0Amodel/x%20y%27%22%5C%1B%25%C3%BC|a\\x1B\nb\\xFF\n|"
+				 "{\"a\":\"\\u009b\\u007f\\u001b\\ufffd\\n\xc3\xbc\"}\n");
+	free(got);
+}
+
 static void every_flag_belongs_to_a_verb_and_is_told(void **state)
 {
 	for (unsigned v = 0; v < VERB_COUNT; v++) {
@@ -158,6 +220,8 @@ int main(void)
 		cmocka_unit_test(ages_are_told_in_their_largest_unit),
 		cmocka_unit_test(ids_are_read_as_the_hubs_own_command_writes_them),
 		cmocka_unit_test(filters_are_read_and_applied),
+		cmocka_unit_test(foreign_bytes_steer_no_terminal),
+		cmocka_unit_test(names_for_other_programs_mean_no_other),
 		cmocka_unit_test(every_flag_belongs_to_a_verb_and_is_told),
 	};
 
