@@ -2,6 +2,7 @@
 """Fixtures for tests with real clients: those of the wire tests, and machines.
 
 hub       as there, with a real table in acme/table
+cas       storage of Xet that takes uploads; its calls, and what was put together there
 client    each installed generation of huggingface_hub in turn: hub2, hub1, hub0
 machine   machine(to=cache): a fresh machine with that client, whose endpoint is the daemon's (or any url)
 phases    phases(client, version, what): cold, warm, dead and so on, with a daemon of its own (phases.py)
@@ -25,6 +26,7 @@ _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
 globals().update({name: value for name, value in vars(_module).items() if not name.startswith("_")})
 
+from cas import Cas  # noqa: E402
 from facts import standard_repos  # noqa: E402
 from hubdouble import LFS, HubDouble  # noqa: E402
 from machine import CAN_TRACE, CLIENTS, Machine  # noqa: E402
@@ -109,6 +111,14 @@ def hub():
         double.content.repo("acme/table", "dataset").commit({"data/train-00000-of-00001.parquet": LFS(real_parquet())})
         yield double
         assert not double.leaks(), f"a token went to the CDN: {double.leaks()}"
+
+
+@pytest.fixture
+def cas(hub):
+    storage = Cas(hub)
+    hub.cas_url = storage.url
+    yield storage
+    storage.close()
 
 
 @pytest.fixture(params=list(CLIENTS))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from facts import PUB, bytes_of
-from machine import can_name, files_below, truth
+from machine import Machine, can_name, files_below, truth
 from roadmachine import NamedMachine, ProxyMachine, free_address, named_options
 from test_git import IDENTITY
 from test_uploads import write
@@ -16,6 +16,14 @@ from tlsroad import ROAD_OPTIONS, Road
 
 HERE = Path(__file__).resolve().parent
 HUB = "https://huggingface.co"
+
+
+class TwoVariables(ProxyMachine):
+    """Nothing but what docs/interception.md says for Python."""
+
+    def environment(self):
+        trusts = "REQUESTS_CA_BUNDLE" if self.client == "hub0" else "SSL_CERT_FILE"
+        return {k: v for k, v in Machine.environment(self).items() if k != "HF_ENDPOINT"} | {"HTTPS_PROXY": self.url, trusts: str(self.ca)}
 
 
 @pytest.fixture
@@ -68,6 +76,30 @@ def test_python_writes_by_a_proxy(road, hub, folder, people):
     assert reader.call("snapshot", repo_id="acme/story")["files"] == truth(hub, "acme/story")
     uploads = [c for c in hub.calls("cdn") if c["method"] == "PUT"]
     assert uploads and not any(c["authorization"] for c in uploads)
+
+
+@pytest.mark.slow
+def test_W06_python_uploads_over_xet_by_a_proxy(road, hub, cas, folder, people, client):
+    """Two variables: what would go to the storage goes to it through us, by the same road."""
+    writer = TwoVariables(folder / "writer", client, road, token=people.writer)
+    write(writer, "by_xet", environment=(), repo_id=PUB, size=3_000_000)
+    batches = hub.calls("hub", "/objects/batch")
+    if client == "hub0":   # asks whether the repo has Xet
+        assert batches and not cas.calls
+    else:
+        assert {3_000_000, 300_000} <= {len(file) for file in cas.files} and not batches
+        assert {authorization[:11] for _, _, authorization in cas.calls} == {"Bearer xet_"}, "a token of the Hub's went to the storage"
+    reader = TwoVariables(folder / "reader", client, road)
+    assert reader.call("snapshot", repo_id=PUB)["files"] == truth(hub, PUB) and {"deep/random.bin", "bytes.bin"} <= set(truth(hub, PUB))
+    told = {authorization.removeprefix("Bearer ") for _, _, authorization in cas.calls}
+    assert not [line for line in road.daemon.log_lines() if any(token in str(line) for token in told)]
+
+
+@pytest.mark.slow
+def test_W06_python_uploads_over_xet_by_dns(named, hub, cas, folder, people):
+    writer = NamedMachine(folder / "writer", "hub2", named, token=people.writer)
+    write(writer, "by_xet", environment=(), repo_id=PUB, size=1_000_000)
+    assert {1_000_000, 300_000} <= {len(file) for file in cas.files} and not hub.calls("hub", "/objects/batch")
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from cas import Cas
 from facts import commit_of
 from machine import HERE, truth
 
@@ -67,14 +66,6 @@ def test_W06_uploads_in_parts_and_from_a_buffer(hub, cache, writer, reader):
     assert read(reader, "acme/pub") == truth(hub, "acme/pub")
     assert not hub.xet_calls()
     assert hub.content.repo("acme/pub").head.files["by-buffer.bin"].size == 2 * 256 * 6000
-
-
-@pytest.fixture
-def cas(hub):
-    storage = Cas(hub)
-    hub.cas_url = storage.url
-    yield storage
-    storage.close()
 
 
 @pytest.mark.slow

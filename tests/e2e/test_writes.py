@@ -282,6 +282,44 @@ def test_W02_after_a_write_every_name_is_asked_for_again(hub, start, people):
     assert not hub.calls(), "what was heard since is believed"
 
 
+@pytest.mark.parametrize("repo", [PUB, "acme/private"])
+@pytest.mark.parametrize("then", ["goes on", "is killed"])
+def test_W02_what_only_the_writer_has_seen_gives_others_nothing_older(hub, start, people, repo, then):
+    """The one before is kept for those who were shown no other: for when upstream is gone, and not sooner."""
+    cache = start(hub_revision_ttl="1h", hub_metadata_ttl="1h", hub_grant_ttl="1h")
+    api = f"/api/models/{repo}"
+    targets = (api, f"{api}/refs", f"{api}/commits/main", f"{api}/tree/main", f"{api}/tree/main?recursive=true")
+    others = (people.alice, None, people.bob) if repo == PUB else (people.alice,)
+    said = {target: cache.get(target, token).body for token in (people.writer, *others) for target in targets}
+    made = commit(cache, people.writer, ("added.txt", b"added"), target=f"{api}/commit/main")["commitOid"]
+    for target in targets:
+        assert cache.get(target, people.writer, source="127.0.0.3").body != said[target]
+    if then == "is killed":
+        time.sleep(0.3)
+        cache.restart(kill=True)
+    for token in others:
+        for target in targets:
+            answer = cache.get(target, token, source="127.0.0.4")
+            assert answer.status == 200 and answer.body != said[target] and answer["X-HF-Warning"] is None, (token, target)
+            assert made in answer.text + str(answer["X-Repo-Commit"]), (token, target)
+
+
+@pytest.mark.parametrize("repo", [PUB, "acme/private"])
+def test_E08_what_only_the_writer_has_seen_leaves_others_what_they_saw(hub, start, people, repo):
+    cache = start(hub_revision_ttl="1h", hub_metadata_ttl="1h", hub_grant_ttl="1h")
+    target = f"/api/models/{repo}/refs"
+    others = (people.alice, None) if repo == PUB else (people.alice,)
+    said = {token: cache.get(target, token).body for token in others}
+    made = commit(cache, people.writer, ("added.txt", b"added"), target=f"/api/models/{repo}/commit/main")["commitOid"]
+    assert made in cache.get(target, people.writer).text
+    hub.kill()
+    cache.until_known_down()
+    for token in others:
+        answer = cache.get(target, token, source="127.0.0.4")
+        assert (answer.status, answer.body) == (200, said[token]) and answer["X-HF-Warning"] and 0 <= int(answer["Age"]) < 600
+    assert made in cache.get(target, people.writer).text
+
+
 @AFTER_A_WRITE
 @pytest.mark.parametrize("kind", ["branch", "tag"])
 def test_W02_a_deleted_name_does_not_come_back_when_upstream_goes(hub, start, people, kind, then):

@@ -77,6 +77,10 @@ static void takes_no_other_page_for_a_name(void **state)
 					     "/a/b/c/resolve/main/x",
 					     "//evil.example/resolve/main/x",
 					     "/%6eew/name/resolve/main/x",
+					     "/new/na%1bme/resolve/main/x",
+					     "/new/na\x1bme/resolve/main/x",
+					     "/new/.name/resolve/main/x",
+					     "/-new/name/resolve/main/x",
 					     "/resolve/main/x",
 					     "https://evil.example/new/name/resolve/main/x" };
 

@@ -125,6 +125,31 @@ static void starts_again_when_the_first_line_is_broken(void **state)
 	assert_int_equal(broken, 0);
 }
 
+static void replaces_lines_as_a_whole_and_counts_what_is_left(void **state)
+{
+	struct fixture *f = *state;
+	char *large = make_bytes(20000, 5);
+	struct str lines[] = { { large, 20000 }, STR("two") }, one = STR("one");
+	struct lines l = { "" };
+
+	for (size_t i = 0; i < 20000; i++)
+		large[i] = 'a';
+	assert_int_equal(store_journal_visit(f->store, STR("r"), note_line, &l), 0);
+	assert_int_equal(store_journal_size(f->store, STR("r")), 0);
+	assert_int_equal(store_journal_append(f->store, STR("r"), lines, 2), 0);
+	assert_int_equal(store_journal_append(f->store, STR("other"), &one, 1), 0);
+	assert_int_equal(usage_of(f->store).used, 20480 + 4096 + 0);
+	assert_int_equal(store_journal_replace(f->store, STR("r"), lines + 1, 1), 0);
+	assert_int_equal(usage_of(f->store).used, 2 * 4096);
+	assert_int_equal(store_journal_append(f->store, STR("r"), &one, 1), 0);
+	assert_int_equal(store_journal_visit(f->store, STR("r"), note_line, &l), 0);
+	assert_string_equal(l.text, "r:two;r:one;");
+	assert_in_range(store_journal_size(f->store, STR("r")), 50, 200);
+	reopen(f);
+	assert_int_equal(usage_of(f->store).used, 2 * 4096);
+	free(large);
+}
+
 static void does_not_believe_a_journal_under_anothers_name(void **state)
 {
 	struct fixture *f = *state;
@@ -186,6 +211,7 @@ int main(void)
 		TEST(passes_over_broken_lines),
 		TEST(goes_on_after_a_torn_line),
 		TEST(starts_again_when_the_first_line_is_broken),
+		TEST(replaces_lines_as_a_whole_and_counts_what_is_left),
 		TEST(does_not_believe_a_journal_under_anothers_name),
 		TEST(passes_over_a_line_without_end),
 		TEST(stops_when_the_visitor_says_so),

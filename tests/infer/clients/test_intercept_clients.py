@@ -112,7 +112,7 @@ def through_node(road, machine, upstream, hub):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(NODE) or not node_takes_proxies(), reason="this Node takes no proxy from its environment")
-def test_I06_seed_in_javascript_by_a_proxy(proxied, upstream, hub):
+def test_seed_in_javascript_by_a_proxy(proxied, upstream, hub):
     through_node(*proxied, upstream, hub)
 
 
