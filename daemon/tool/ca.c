@@ -104,6 +104,8 @@ static void give_to_owner(const char *path)
 	give_away(path, &folder);
 }
 
+static int show(const struct args *a);
+
 static int init(const struct args *a)
 {
 	const char *names[NAMES_MAX + 1];
@@ -126,10 +128,24 @@ static int init(const struct args *a)
 		    "Hand out what \"hfcache ca export\" prints; \"hfcache env --intercept\" says how "
 		    "clients use it.\n",
 		    stderr);
-	return 0;
+	return arg_has(a, FLAG_ca_json) ? show(a) : 0;
 }
 
 /* --- export --- */
+
+static int wrap_in_json(struct buf *text)
+{
+	SCOPED_BUF json = { 0 };
+
+	buf_init(&json, 2 * BUNDLE_BYTES_MAX);
+	(void)buf_append_str(&json, STR("{\"certificates\":"));
+	(void)json_write_string(&json, buf_str(text));
+	if (buf_append_str(&json, STR("}\n")) < 0)
+		return tool_say(EX_CONFIG, "the certificates are too long");
+	buf_reset(text);
+	return buf_append_str(text, buf_str(&json)) < 0 ? tool_say(EX_CONFIG, "the certificates are too long")
+							: 0;
+}
 
 /* The daemon gives it to anybody; its folder is mostly closed to others. */
 static int ask_certificate(const struct args *a, int error, struct buf *out)
@@ -200,6 +216,8 @@ static int export(const struct args *a)
 	code = read_certificate(a, &text);
 	if (code == 0 && arg_has(a, FLAG_ca_bundle))
 		code = append_system_roots(&text);
+	if (code == 0 && arg_has(a, FLAG_ca_json))
+		code = wrap_in_json(&text);
 	if (code)
 		return code;
 	if (path && strcmp(path, "-") != 0)

@@ -72,7 +72,8 @@ static void add_plain(struct variables *v, struct str url)
 {
 	add(v, "HF_ENDPOINT", str_dup(url),
 	    "hf, huggingface_hub and all that is built on it; read when Python starts");
-	add(v, "OPENAI_BASE_URL", xasprintf("%.*s/v1", STR_ARGS(url)), "OpenAI's clients: chat, embeddings");
+	add(v, "OPENAI_BASE_URL", xasprintf("%.*s/v1", STR_ARGS(url)),
+	    "OpenAI's clients, all of them, with the keys they have: chat, embeddings");
 	add(v, "HF_INFERENCE_ENDPOINT", str_dup(url), "InferenceClient of huggingface_hub before 0.28");
 }
 

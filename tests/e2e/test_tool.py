@@ -743,12 +743,12 @@ def test_ca_is_made_shown_and_handed_out(folder):
     (folder / "store").mkdir()
     owner = 65534 if os.geteuid() == 0 else os.geteuid()
     os.chown(folder / "store", owner, -1)
-    made = run(folder, *where, "ca", "init")
+    made = run(folder, *where, "ca", "init", "--json")
+    assert json.loads(made.out)["names"]
     assert made.code == 0 and "huggingface.co" in made.err and stat.S_IMODE(path.stat().st_mode) == 0o644
     key = path.with_suffix(".key")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert {p.stat().st_uid for p in (path, key, path.parent)} == {owner}, "what root makes for the daemon is the daemon's"
-    os.chown(key, os.geteuid(), -1)
     again = run(folder, *where, "ca", "init")
     assert again.code == 73 and "there is one already" in again.err
     shown = json.loads(run(folder, *where, "ca", "show", "--json").out)
@@ -756,6 +756,7 @@ def test_ca_is_made_shown_and_handed_out(folder):
     assert shown["fingerprint_sha256"] == openssl.stdout.strip().split("=")[1] and "router.huggingface.co" in shown["names"]
     assert shown["fingerprint_sha256"] in run(folder, *where, "ca", "show").out
     pem = run(folder, *where, "ca", "export").out
+    assert json.loads(run(folder, *where, "ca", "export", "--json").out) == {"certificates": pem}
     assert pem == path.read_text() and "PRIVATE" not in pem
     bundle = folder / "bundle.pem"
     assert run(folder, *where, "ca", "export", "--bundle", "-o", str(bundle)).code == 0
