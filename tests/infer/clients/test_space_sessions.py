@@ -87,8 +87,12 @@ def test_I56_a_session_in_javascript(where, node):
 
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
 def test_I62_its_page_in_a_browser(where, folder):
-    """The page opens, its button is pressed, its answer is there; in a sandbox."""
-    text, errors = dump(folder / "browser", f"{where.url}/_space/{APP}/")
+    """The page opens, its button is pressed, its answer is there; in a sandbox. A browser's time without a screen runs ahead while a
+    stream is silent, so on a busy machine it may look too early: then once more."""
+    for turn in range(3):
+        text, errors = dump(folder / f"browser{turn}", f"{where.url}/_space/{APP}/")
+        if "POSITIVE" in text:
+            break
     assert "POSITIVE" in text and "Shout" in text, (text[-3000:], errors[-3000:])
     assert where.log_lines(path=f"/_space/{APP}/gradio_api/queue/join", status="200")
 
