@@ -147,8 +147,28 @@ static int say_refused(const char *path)
 			(unsigned)(st.st_mode & 07777), user);
 }
 
+static int ask(struct client *c, const char *base, const char *method, const char *path, struct buf *out,
+	       long *ret_status);
+
+/* One runs, and was told of another place for its socket than we were. */
+static bool is_elsewhere(struct client *c)
+{
+	SCOPED_BUF ignored = { 0 };
+	long status = 0;
+
+	buf_init(&ignored, ANSWER_BYTES_MAX);
+	return !c->socket && c->opts->local_url &&
+	       ask(c, c->opts->local_url, "GET", "/-/healthz", &ignored, &status) == 0;
+}
+
 static int say_no_daemon(struct client *c)
 {
+	if (is_elsewhere(c))
+		return tool_say_lines(
+			EX_UNAVAILABLE,
+			"a daemon answers at %s, but its admin socket is not where it was looked for:%s\n"
+			"Say what it was told too: --config, --set storage.path=..., or --socket PATH.",
+			c->opts->local_url, buf_str(&c->tried).ptr);
 	return tool_say_lines(
 		EX_UNAVAILABLE,
 		"the daemon does not answer. Looked for it at:%s\nStart it with \"systemctl start "
@@ -243,10 +263,14 @@ static int finish(struct client *c, int r, long status, struct buf *out)
 
 static void say_local(struct client *c)
 {
-	if (c->is_local_said || !c->refused_socket)
+	if (c->is_local_said)
 		return;
 	c->is_local_said = true;
-	(void)say_refused(c->refused_socket);
+	if (c->refused_socket)
+		(void)say_refused(c->refused_socket);
+	else
+		(void)tool_say_lines(0, "the daemon's admin socket was not found at:%s",
+				     buf_str(&c->tried).ptr);
 	(void)tool_say(0, "asked without it: only what is public is shown");
 }
 

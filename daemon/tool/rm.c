@@ -77,11 +77,19 @@ static unsigned distance(const char *a, const char *b)
 	return row[len_b];
 }
 
+/* The same name of another kind is nearest of all. */
+static unsigned distance_of(const char *id, const char *wanted)
+{
+	const char *name = strchr(id, '/'), *wanted_name = strchr(wanted, '/');
+
+	return name && wanted_name && strcmp(name, wanted_name) == 0 ? 0 : distance(id, wanted);
+}
+
 static int look_if_near(void *ctx, struct str raw, const struct json *repo)
 {
 	struct near *n = ctx;
 	SCOPED_FREE char *id = str_dup(json_text(repo, "id"));
-	unsigned d = distance(id, n->wanted);
+	unsigned d = distance_of(id, n->wanted);
 	size_t place = n->count;
 
 	if (d > 2 + strlen(n->wanted) / 4 || strlen(id) > WORD_MAX)
@@ -141,6 +149,11 @@ static int remove_one(struct removal *m, const char *word, bool is_dry)
 	struct repo_id id;
 	int code;
 
+	if (strchr(word, '*'))
+		return tool_say(
+			EX_USAGE,
+			"\"%s\": rm takes no patterns; hfcache ls -q PATTERN | xargs -r hfcache rm -y does",
+			word);
 	if (!repo_id_parse(word, &id))
 		return tool_say(EX_USAGE,
 				"\"%s\" names no repository: write model/ORG/NAME, dataset/ORG/NAME, "

@@ -364,6 +364,12 @@ def test_an_old_name_leads_to_the_repository(hub, cache, tool):
     assert tool.json("rm", "-n", "old/name")[0]["id"] == "model/acme/pub"
 
 
+def test_what_was_meant_is_told(hub, cache, tool):
+    cache.get(CONFIG)
+    assert "did you mean model/acme/pub?" in tool("rm", "-y", "dataset/acme/pub", code=NO_INPUT).err, "of another kind"
+    assert "takes no patterns" in tool("rm", "-y", "acme/*", code=USAGE).err
+
+
 def test_several_at_once_and_one_that_is_not_there(hub, cache, tool):
     cache.get(CONFIG)
     cache.get("/acme/tinymodel/resolve/main/config.json")
@@ -430,7 +436,9 @@ def test_without_a_right_to_the_socket_what_is_public_is_shown(hub, people, cach
     listen = f"server.listen=127.0.0.1:{cache.port}"
     command = ("--config=", "--set", listen, "--set", "server.admin-socket=/nowhere/admin.sock")
     shown = run(cache.folder, *command, "ls")
-    assert shown.code == 0 and "model/acme/pub" in shown.out and "private" not in shown.out
+    assert shown.code == 0 and "model/acme/pub" in shown.out and "private" not in shown.out and "was not found at" in shown.err
+    gone = run(cache.folder, *command, "rm", "-y", "acme/pub")
+    assert gone.code == UNAVAILABLE and f"a daemon answers at http://127.0.0.1:{cache.port}" in gone.err
     assert "1 more that are not public" in shown.err
     # nor does a pattern tell whether there is one
     assert json.loads(cache.get("/-/repos?match=acme%2Fnobody").text)["hidden"] == json.loads(cache.get("/-/repos?match=acme%2Fprivate").text)["hidden"] == 1
