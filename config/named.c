@@ -130,8 +130,10 @@ static struct config_named *find_or_add(struct draft *d, unsigned family, struct
 	if (named)
 		return named;
 	if (!is_name(f, name))
-		draft_error(d, where, "[%s %s] needs a name of 1 to %zu letters, digits and any of %s",
-			    f->word, named_word(family), f->name_bytes_max, f->letters);
+		draft_error(d, where, "[%s %s] needs a name of %s1 to %zu letters, digits and any of %s",
+			    f->word, named_word(family),
+			    strchr(f->letters, '/') ? "the form OWNER/NAME, " : "", f->name_bytes_max,
+			    f->letters);
 	else if (d->config->families[family].count == CONFIG_NAMED_MAX)
 		draft_error(d, where, "is one more than the %d sections [%s %s] that there may be",
 			    CONFIG_NAMED_MAX, f->word, named_word(family));

@@ -39,8 +39,9 @@ static const struct {
 	const char *code, *sentence;
 } kinds[] = {
 	{ -ENODATA, 504, "offline",
-	  "upstream cannot be asked, and no answer to exactly this call is kept; make the call once while "
-	  "upstream is reachable "
+	  "upstream cannot be asked (inference.url, inference.mode, hub.offline), and no answer to exactly "
+	  "this "
+	  "call is kept; make the call once while it can "
 	  "(inference.mode = record keeps sampled answers too), or map the model to a backend" },
 	{ -EHOSTUNREACH, 504, "offline",
 	  "the inference service cannot be reached, and no answer to exactly this call is kept; see "

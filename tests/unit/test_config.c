@@ -597,7 +597,7 @@ static void a_space_is_named_by_owner_and_name(void **state)
 	    "[space app]\nurl = http://x\n[space a/b/c]\nurl = http://x\n[space a/b]\nurl = ftp://x\n[space a/c]\n"
 	    "host = x\n");
 	assert_int_equal(load(w), -EINVAL);
-	assert_has(messages(w), "hfcached.conf:2: [space OWNER/NAME] needs a name of 1 to 200 letters");
+	assert_has(messages(w), "hfcached.conf:2: [space OWNER/NAME] needs a name of the form OWNER/NAME, 1 to 200 letters");
 	assert_has(messages(w), "hfcached.conf:4: [space OWNER/NAME] needs a name");
 	assert_has(messages(w), "hfcached.conf:6: space a/b.url = ftp://x: it must begin with http");
 	assert_has(messages(w), "host is not known in [space OWNER/NAME]; did you mean url?");
