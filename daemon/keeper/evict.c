@@ -173,13 +173,8 @@ int evict(struct house *h, uint64_t bytes)
 
 void evict_for_slack(struct house *h)
 {
-	uint64_t missing = store_missing_slack(h->store), wanted = journal_wants(&h->journal);
-
-	/* of a disk that others have filled, nothing that is held goes for this */
-	if (missing && missing < wanted)
-		missing = wanted;
 	/* if not enough can go, documents and journals say themselves that there is no room */
-	(void)evict(h, missing);
+	(void)evict(h, store_missing_slack(h->store, journal_wants(&h->journal)));
 }
 
 void evict_some(struct house *h, uint64_t bytes)

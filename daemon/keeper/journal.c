@@ -31,6 +31,7 @@
 /* Asked for when there is none for lines. */
 #define SHORT_BYTES (UINT64_C(64) << 10)
 #define TO_MAKE_MAX 1000
+#define PAUSE_TURNS 8
 #define JOURNAL_REPO_MAX 8192
 
 struct owed_line {
@@ -162,14 +163,23 @@ static void make_next(struct journal *j)
 {
 	struct next n = { .size = 0 };
 	struct str repo;
+	int r;
 
+	if (j->pause && --j->pause)
+		return;
 	buf_init(&n.repo, JOURNAL_REPO_MAX);
 	(void)map_each(j->to_make, take_first, &n);
 	repo = buf_str(&n.repo);
 	if (repo.len) {
 		(void)map_take(j->to_make, repo);
-		if (journal_remake(j, repo, NULL, 0) == 0)
+		r = journal_remake(j, repo, NULL, 0);
+		if (r == 0)
 			(void)map_put(j->made, repo, (void *)(uintptr_t)store_journal_size(j->store, repo));
+		/* what room was made others have taken: again, but not in every turn */
+		if (r == -ENOSPC) {
+			make_later(j, repo, store_journal_size(j->store, repo));
+			j->pause = PAUSE_TURNS;
+		}
 	}
 	buf_done(&n.repo);
 }

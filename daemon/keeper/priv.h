@@ -44,6 +44,7 @@ struct journal {
 	size_t owed_count;
 	struct map *made;      /* repo -> bytes of a long journal when it was made anew last */
 	struct map *to_make;   /* repo -> bytes: there was no room to make it anew */
+	unsigned pause;        /* turns until that is tried again */
 	uint64_t absent_lines; /* written in this life */
 	bool is_failing;       /* for one line in the log */
 	bool is_short;         /* lines wait for room */

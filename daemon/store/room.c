@@ -194,13 +194,21 @@ int room_take_document(struct store *s, uint64_t bytes)
 	return take_used(s, bytes, s->disk_reserve, s->size_max - slack(s->size_max) / 4);
 }
 
-uint64_t store_missing_slack(struct store *s)
+uint64_t store_missing_slack(struct store *s, uint64_t wanted)
 {
-	uint64_t all = slack(s->size_max), taken;
+	uint64_t all = slack(s->size_max), taken, missing = 0;
 	SCOPED_LOCK(&s->lock);
 
 	taken = s->used + s->reserved;
-	return s->size_max && taken > s->size_max - all / 2 ? taken - (s->size_max - all) : 0;
+	if (s->size_max == 0)
+		return 0;
+	if (taken > s->size_max - all / 2)
+		missing = taken - (s->size_max - all);
+	/* what is asked for may be more than the slack is */
+	if (wanted > s->size_max - (taken < s->size_max ? taken : s->size_max) && wanted <= s->size_max / 2 &&
+	    wanted > missing)
+		missing = wanted;
+	return missing;
 }
 
 void room_add_used_locked(struct store *s, uint64_t bytes)

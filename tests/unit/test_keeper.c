@@ -790,7 +790,7 @@ static void documents_that_went_leave_no_rows_and_no_long_journal(void **state)
 	assert_true(held > 100 && held < QUOTA / 8192);
 	assert_int_equal(usage_of(h->f->store).objects, held);
 	assert_int_equal(count_held(h, COUNT), held);
-	assert_true(store_journal_size(h->f->store, REPO) <= 700 << 10); /* of 790 */
+	assert_true(store_journal_size(h->f->store, REPO) <= 512 << 10); /* of 790 */
 	stop(h);
 	lose_index(h);
 	start(h);
