@@ -111,8 +111,8 @@ struct store_usage {
 };
 void store_usage(struct store *s, struct store_usage *ret_usage);
 /*
- * How much must go so that documents and journals find their room again, and so many bytes at once; 0: there is enough, or no limit.
- * Of the limit only: a disk that others have filled is not emptied for them.
+ * How much must go so that documents and journals find their room again, and so many bytes at once; 0: there is enough, or no
+ * limit. Of the limit only: a disk that others have filled is not emptied for them.
  */
 uint64_t store_missing_slack(struct store *s, uint64_t wanted);
 
