@@ -136,7 +136,7 @@ static int join(struct hub *h, const struct chain *c, struct bytes **ret_bytes)
 	return 0;
 }
 
-static int keep_whole(struct hub *h, struct hub_put put, struct str repo, struct str commit,
+static int keep_whole(struct hub *h, struct store_put put, struct str repo, struct str commit,
 		      const struct chain *c)
 {
 	struct doc doc = { .fetched_at = clock_wall_s(h->opts.clock) };
@@ -154,7 +154,7 @@ static int keep_whole(struct hub *h, struct hub_put put, struct str repo, struct
 		r = bytes ? 0 : -EBADMSG;
 	}
 	if (r == 0)
-		r = hub_put_bytes(put, bytes, &meta);
+		r = store_put_making_room(put, bytes, &meta);
 	if (r < 0 || whole_key(&key, commit) < 0)
 		return r < 0 ? r : -E2BIG;
 	doc.body = meta.sha256;
@@ -185,8 +185,9 @@ static bool is_whole_held(struct hub *h, struct str repo, struct str commit)
 int whole_join(struct hub *h, struct str repo, struct str commit)
 {
 	/* what clients ask first */
-	struct hub_put put = { .store =
-				       h->opts.store }; /* a thread that serves connections: it never waits */
+	struct store_put put = {
+		.store = h->opts.store
+	}; /* a thread that serves connections: it never waits */
 	static const char *const queries[] = { "recursive=true", "recursive=true&limit=1000" };
 
 	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {

@@ -23,6 +23,13 @@ struct hub *hub_new(const struct hub_opts *opts)
 	return h;
 }
 
+struct store_put hub_put_of(const struct hub *h)
+{
+	return (struct store_put){ .store = h->opts.store,
+				   .need_room = h->opts.need_room,
+				   .ctx = h->opts.ctx };
+}
+
 void hub_set_times(struct hub *h, uint64_t name_ttl_ms, uint64_t doc_ttl_ms)
 {
 	h->name_ttl_ms = name_ttl_ms;

@@ -226,7 +226,7 @@ static int keep_document(struct lesson *l, const struct answer *a, struct doc *d
 
 	if (!bytes)
 		return -EPROTO;
-	r = hub_put_bytes(hub_put_of(l->hub), bytes, &meta);
+	r = store_put_making_room(hub_put_of(l->hub), bytes, &meta);
 	if (r < 0)
 		return r;
 	doc->body = meta.sha256;

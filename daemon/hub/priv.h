@@ -351,15 +351,8 @@ int cursor_read(struct str parameter, struct buf *ret_path);
 /* Percent-encoded, ready for a query. */
 int cursor_write(struct str path, uint64_t limit, struct buf *out);
 
-/* --- put.c: bytes into the store --- */
-struct hub_put {
-	struct store *store;
-	void (*need_room)(void *ctx, uint64_t bytes, void (*done)(void *, int), void *done_ctx); /* NULL: no waiting */
-	void *ctx;
-};
-struct hub_put hub_put_of(const struct hub *h);
-/* As store_put_bytes(); a full store makes room for them. May wait for the disk: work threads only. */
-int hub_put_bytes(struct hub_put p, struct bytes *bytes, struct blob_meta *ret_meta);
+/* --- hub.c: bytes into the store, also into a full one --- */
+struct store_put hub_put_of(const struct hub *h);
 
 /* --- chain.c: the pages of a tree --- */
 /* The key of the joined text. */

@@ -168,7 +168,6 @@ static int serve(struct hub *h, struct request *q, const struct hub_route *route
 struct situation {
 	int access_error;  /* why nobody can be asked for a proof; 0: somebody can */
 	bool name_is_down; /* nobody can be asked where the branch stands */
-	bool is_just_proved; /* this request's own question was answered well: that is the proof, however short its life */
 };
 
 static int tell_absent(struct hub *h, struct request *q, struct str repo, const struct name_state *name,

@@ -36,7 +36,7 @@ struct space_keeping {
 	struct job job;
 	struct space_keeps *keeps;
 	/* not the hub: it may be gone when the job runs */
-	struct hub_put put;
+	struct store_put put;
 	struct index *index;
 	struct work *work;
 	struct spool *spool;
@@ -282,7 +282,7 @@ static void keep(struct space_keeping *k)
 
 	if (r == 0) {
 		bytes = bytes_new_copy(text);
-		r = hub_put_bytes(k->put, bytes, &meta);
+		r = store_put_making_room(k->put, bytes, &meta);
 	}
 	if (r < 0) {
 		log_warning("hub", "a part of an app could not be kept", LOG_TEXT("repo", k->repo),

@@ -13,8 +13,6 @@
 
 /* Of one event; a longer one is no answer to keep. */
 #define EVENT_MAX ((size_t)8 << 20)
-/* What a blob takes besides its bytes. */
-#define ROOM_SPARE ((uint64_t)64 << 10)
 
 struct keeping *keeping_new(struct infer *i, const struct call *c, const char *served_by)
 {
@@ -262,52 +260,11 @@ static void learn_other_type(struct keeping *k, const struct record *record, con
 	learn_doc(k, &other, doc);
 }
 
-/* --- room --- */
-
-struct room {
-	struct lock lock;
-	pthread_cond_t told;
-	bool is_told;
-	int error;
-};
-
-static void on_room(void *ctx, int error)
-{
-	struct room *r = ctx;
-
-	lock_take(&r->lock);
-	r->is_told = true;
-	r->error = error;
-	(void)pthread_cond_signal(&r->told);
-	lock_drop(&r->lock);
-}
-
-/* Waits until something else has gone: a work thread may, and the clients wait only for their last bytes. */
-static int make_room(const struct infer *i, uint64_t bytes)
-{
-	struct room r = { 0 };
-
-	if (!i->opts.need_room)
-		return -ENOSPC;
-	lock_init(&r.lock, LOCK_WAITER);
-	(void)pthread_cond_init(&r.told, NULL);
-	i->opts.need_room(i->opts.ctx, bytes, on_room, &r);
-	lock_take(&r.lock);
-	while (!r.is_told)
-		(void)pthread_cond_wait(&r.told, &r.lock.mutex);
-	lock_drop(&r.lock);
-	(void)pthread_cond_destroy(&r.told);
-	lock_done(&r.lock);
-	return r.error;
-}
-
 int answer_put(const struct infer *i, struct bytes *bytes, struct blob_meta *ret)
 {
-	int r = store_put_bytes(i->opts.store, bytes, ret);
+	struct store_put put = { .store = i->opts.store, .need_room = i->opts.need_room, .ctx = i->opts.ctx };
 
-	if (r == -ENOSPC && make_room(i, bytes_str(bytes).len + ROOM_SPARE) == 0)
-		r = store_put_bytes(i->opts.store, bytes, ret);
-	return r;
+	return store_put_making_room(put, bytes, ret);
 }
 
 static void learn(struct keeping *k, const struct record *record, struct bytes *bytes, struct str body)

@@ -91,6 +91,16 @@ DEFINE_SCOPE(struct blob *, blob_unref);
  * Any thread. Returns 0 (also if they were there already); -ENOSPC; -EIO.
  */
 int store_put_bytes(struct store *s, struct bytes *bytes, struct blob_meta *ret_meta);
+/*
+ * The same into a store that may be full: has need_room make some, waits for it, and tries once more. Threads that may wait.
+ * need_room NULL: as store_put_bytes().
+ */
+struct store_put {
+	struct store *store;
+	void (*need_room)(void *ctx, uint64_t bytes, void (*done)(void *, int), void *done_ctx);
+	void *ctx;
+};
+int store_put_making_room(struct store_put p, struct bytes *bytes, struct blob_meta *ret_meta);
 /* Makes all that store_put_bytes() took durable; written is called for each (to tell the index). Keeper
  * thread.
  * What cannot be written is dropped from memory; the first error is returned. */

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub/put - the bytes of a document into the store, also into a full one: what was not used for the longest time makes room.
+ * store/put - the bytes of a document into the store, also into a full one: what was not used for the longest time makes room.
  *
- * Never     waits on a thread that serves connections: those put straight into the store.
- * Threads   work threads.
+ * Threads   those that may wait: work threads. A server thread puts straight into the store.
  */
-#include "hub/priv.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include "common/lock.h"
+
+#include "common/banned.h"
 
 /* What is asked for beside the bytes themselves: a sidecar, whole blocks, a line in a journal. */
 #define ROOM_SPARE ((uint64_t)64 << 10)
@@ -31,7 +32,7 @@ static void on_room(void *ctx, int error)
 	(void)pthread_cond_signal(&r->told);
 }
 
-static int make_room(const struct hub_put *p, uint64_t bytes)
+static int make_room(const struct store_put *p, uint64_t bytes)
 {
 	struct room r = { 0 };
 
@@ -49,12 +50,7 @@ static int make_room(const struct hub_put *p, uint64_t bytes)
 	return r.error;
 }
 
-struct hub_put hub_put_of(const struct hub *h)
-{
-	return (struct hub_put){ .store = h->opts.store, .need_room = h->opts.need_room, .ctx = h->opts.ctx };
-}
-
-int hub_put_bytes(struct hub_put p, struct bytes *bytes, struct blob_meta *ret_meta)
+int store_put_making_room(struct store_put p, struct bytes *bytes, struct blob_meta *ret_meta)
 {
 	int r = store_put_bytes(p.store, bytes, ret_meta);
 
