@@ -169,7 +169,7 @@ static void trim_segments(struct flight *fl, struct steering *st)
 		uint64_t stop = plan_needed_stop(&st->plan, &st->transfers[i]);
 
 		if (stop <= st->transfers[i].at) {
-			segment_cancel(st->segments[i]);
+			segment_let_go(st->segments[i]);
 			continue;
 		}
 		st->transfers[kept] = st->transfers[i];
@@ -243,6 +243,12 @@ static bool decide_whole_locked(struct flight *fl)
 	return fl->has_whole && fl->has_all_room;
 }
 
+static void let_all_go(struct flight *fl)
+{
+	LIST_EACH(it, &fl->segments)
+		segment_let_go(LIST_ENTRY(it, struct segment, node));
+}
+
 static void cancel_all(struct flight *fl)
 {
 	LIST_EACH(it, &fl->segments)
@@ -294,7 +300,7 @@ static void take_turn(struct flight *fl)
 		cancel_all(fl);
 	} else if (o.is_idle && flight_retire(fl)) {
 		flight_end(fl, FLIGHT_FAILED, -ECANCELED, 0, false);
-		cancel_all(fl);
+		let_all_go(fl);
 	} else {
 		if (o.can_steer)
 			steer(fl, o.wants_whole, flight_now(fl) >= fl->again_mono_ms);

@@ -100,6 +100,8 @@ bool reader_wait(struct reader *r, uint64_t offset, struct waiter *w);
 int reader_fd(const struct reader *r);
 /* Did it join a transfer that others began (Cache-Status: collapsed)? */
 bool reader_has_joined(const struct reader *r);
+/* As its source said: what its client does not ask for after its first moment, nobody wants. */
+bool reader_may_leave(const struct reader *r);
 
 /* Running flights, for /-/status: visit must be short. */
 struct flight_view {

@@ -60,8 +60,8 @@
  */
 #define SMALL_START_BYTES (128u << 10)
 /*
- * What a socket takes says little about a client that is known to leave: it also has to be there so long after its head went
- * out. Until then no more than FIRST_BYTES count as taken.
+ * What a socket takes says little about a client that is known to leave: it also has to ask for more so long after its head
+ * went out. Until then no more than FIRST_BYTES count as taken.
  */
 #define LEAVE_MS 250
 /* No reader waits longer without a byte or an error (U12: 60 s). */
@@ -105,7 +105,8 @@ struct reader {
 	bool is_small_range;      /* a range of a small file, for which all of it is fetched */
 	bool is_held_back;        /* its tail waits for the digest */
 	bool may_leave;           /* constant */
-	uint64_t stays_mono_ms;   /* with may_leave: from then on it has stayed; 0: its head is not out */
+	uint64_t stays_mono_ms;   /* with may_leave: who asks for more after it stays; 0: its head is not out */
+	bool has_stayed;
 	bool has_joined;          /* constant */
 	struct source *source;    /* shared */
 	uint64_t at;              /* the furthest offset it has asked for */
@@ -257,7 +258,7 @@ static inline uint64_t flight_now(const struct flight *fl)
 /* The furthest offset that it has taken in earnest. The flight's lock. */
 static inline uint64_t reader_taken_locked(const struct reader *r)
 {
-	bool is_leaving = r->may_leave && (!r->stays_mono_ms || flight_now(r->flight) < r->stays_mono_ms);
+	bool is_leaving = r->may_leave && !r->has_stayed;
 	uint64_t most = r->range.first + FIRST_BYTES - 1;
 
 	return is_leaving && r->at > most ? most : r->at;
@@ -296,6 +297,8 @@ void flight_segment_ended(struct flight *fl, struct segment *s, int error);
 /* Begins a transfer of range; adds it to fl->segments. */
 void segment_start(struct flight *fl, struct source *source, struct byte_range range);
 void segment_cancel(struct segment *s);
+/* Nobody needs more of it. One whose body is all there ends by itself in a moment, and leaves its connection to the next. */
+void segment_let_go(struct segment *s);
 void segment_continue(struct segment *s);
 
 /* --- staging.c; fetch thread --- */

@@ -37,6 +37,8 @@ static bool note_progress_locked(struct reader *r, uint64_t offset)
 
 	if (offset > r->at)
 		r->at = offset;
+	if (r->stays_mono_ms && flight_now(fl) >= r->stays_mono_ms)
+		r->has_stayed = true;
 	if (fl->is_off || (reader_taken_locked(r) - r->range.first < FIRST_BYTES && r->at < r->range.end))
 		return false;
 	fl->is_off = true;
@@ -157,6 +159,18 @@ static int started(struct reader *r, bool is_asked)
 	return 0;
 }
 
+/* Those who are still there ask again, and by that have stayed. */
+static void call_the_roll(void *ctx)
+{
+	struct flight *fl = ctx;
+
+	lock_take(&fl->lock);
+	fl->news++;
+	lock_drop(&fl->lock);
+	flight_wake(fl);
+	flight_unref(fl);
+}
+
 /* Its head goes out now: in a moment it has left, or stays. */
 static void wait_whether_it_stays(struct reader *r)
 {
@@ -169,7 +183,7 @@ static void wait_whether_it_stays(struct reader *r)
 		r->stays_mono_ms = flight_now(fl) + LEAVE_MS;
 	lock_drop(&fl->lock);
 	if (is_first)
-		fetch_call(fl->all->opts.fetch, LEAVE_MS + 1, flight_on_turn, flight_ref(fl));
+		fetch_call(fl->all->opts.fetch, LEAVE_MS + 1, call_the_roll, flight_ref(fl));
 }
 
 int reader_started(struct reader *r)
@@ -227,6 +241,11 @@ int reader_fd(const struct reader *r)
 bool reader_has_joined(const struct reader *r)
 {
 	return r->has_joined;
+}
+
+bool reader_may_leave(const struct reader *r)
+{
+	return r->may_leave;
 }
 
 void reader_free(struct reader *r)

@@ -368,6 +368,12 @@ void segment_cancel(struct segment *s)
 		transfer_cancel(s->transfer);
 }
 
+void segment_let_go(struct segment *s)
+{
+	if (!s->has_agreed || s->pos < s->body_end)
+		segment_cancel(s);
+}
+
 void segment_continue(struct segment *s)
 {
 	if (!s->is_paused)

@@ -235,12 +235,18 @@ static bool has_hung_up(const struct conn *c)
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
-/* Both sides are over: whatever it waits for, nobody would read it. */
-static bool is_reset(const struct conn *c)
+bool conn_is_reset(const struct conn *c)
 {
 	struct pollfd end = { .fd = c->fd };
 
 	return poll(&end, 1, 0) > 0 && (end.revents & (POLLHUP | POLLERR));
+}
+
+bool conn_has_said_all(const struct conn *c)
+{
+	struct pollfd end = { .fd = c->fd, .events = POLLRDHUP };
+
+	return poll(&end, 1, 0) > 0;
 }
 
 /* Says the end of its side, which lies behind the bytes that were not read yet, that there will be no whole body? */
@@ -284,7 +290,7 @@ static void check_left(struct conn *c)
 
 	if (!x || c->is_closing)
 		return;
-	if (is_parked && is_reset(c))
+	if (is_parked && conn_is_reset(c))
 		is_gone = true;
 	else if (waits_to_send)
 		is_gone = is_cut_short(c);

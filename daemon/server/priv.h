@@ -225,6 +225,9 @@ struct conn *conn_of(struct MHD_Connection *library);
 /* Called by wire.c when bytes have passed the check. */
 void conn_note_head(struct conn *c);
 void conn_tick(struct loop *l, uint64_t now_mono_ms);
+/* Are both sides over? Whatever it waits for, nobody would read it. With its own side only it may still listen. */
+bool conn_is_reset(const struct conn *c);
+bool conn_has_said_all(const struct conn *c);
 /* Ends it from outside of the library's callbacks: the library sees the socket's end. */
 void conn_cut(struct conn *c);
 /* Is nothing going on: no request, no part of a head? */

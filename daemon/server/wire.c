@@ -30,6 +30,8 @@
  *   (7) a failure is told as EBADF, whatever it was. On other errors the library falls back to reading the file itself,
  *       past what the reader has released. So it closes the connection before the promised length instead.
  *   (8) a finished file that is shorter than promised is a failure, not a short send.
+ *       A growing one is asked for on behalf of who is still there: before that the socket is looked at. Who is known to leave
+ *       has left when its own side is over (B22).
  *
  * Rule of shutdown
  *   (9) the library shuts a socket down before it closes it. When somebody else has the connection by then (takeover.c), that
@@ -275,6 +277,13 @@ static bool park_on_reader(struct body *b, off64_t offset)
 	return true;
 }
 
+static bool has_left(const struct body *b)
+{
+	const struct conn *c = b->exchange->conn;
+
+	return reader_may_leave(b->reader) ? conn_has_said_all(c) : conn_is_reset(c);
+}
+
 static ssize_t send_growing(struct body *b, int out_fd, off64_t *offset, size_t asked)
 {
 	const size_t most = widened(b, *offset, asked);
@@ -316,7 +325,8 @@ __attribute__((visibility("default"))) ssize_t sendfile64(int out_fd, int in_fd,
 	if (!b || !offset || (uint64_t)*offset >= b->end)
 		return raw_sendfile(out_fd, in_fd, offset, len);
 	atomic_fetch_add_explicit(&table.send_calls, 1, memory_order_relaxed);
-	if (b->exchange->conn->is_closing) /* cut: nothing may park any more */
+	if (b->exchange->conn->is_closing || /* cut: nothing may park any more */
+	    (b->reader && has_left(b)))
 		return fail(b, ABORTED_CLIENT);
 	return b->reader ? send_growing(b, out_fd, offset, len) : send_finished(b, out_fd, offset, len);
 }

@@ -154,6 +154,11 @@ void reader_free(struct reader *r)
 	atomic_fetch_sub(&live, 1);
 }
 
+bool reader_may_leave(const struct reader *r)
+{
+	return false;
+}
+
 int reader_fd(const struct reader *r)
 {
 	return r->fd;

@@ -283,25 +283,35 @@ static bool answer_storage(struct connection *c, struct upstream_call *call, con
 	return send_text(c->fd, "\r\n") && send_body(c, call, first, end);
 }
 
+static void count_open(struct upstream *u)
+{
+	unsigned open = atomic_fetch_add(&u->open_now, 1) + 1, most = atomic_load(&u->open_most);
+
+	while (open > most && !atomic_compare_exchange_weak(&u->open_most, &most, open))
+		;
+}
+
 static void *serve(void *arg)
 {
 	struct connection *c = arg;
 	char head[HEAD_MAX];
-	unsigned open = atomic_fetch_add(&c->u->open_now, 1) + 1, most = atomic_load(&c->u->open_most);
+	bool is_counted = false; /* a probe asks nothing, and comes when it likes */
 
-	while (open > most && !atomic_compare_exchange_weak(&c->u->open_most, &most, open))
-		;
 	while (!atomic_load(&c->u->is_dead) && read_head(c->fd, head)) {
 		struct upstream_call *call;
 
 		if (atomic_load(&c->u->is_dead))
 			break;
+		if (!is_counted)
+			count_open(c->u);
+		is_counted = true;
 		call = note_call(c->u, head, c->is_storage);
 		if (!(c->is_storage ? answer_storage(c, call, head) : answer_hub(c, call, head)))
 			break;
 	}
 	(void)shutdown(c->fd, SHUT_RDWR);
-	atomic_fetch_sub(&c->u->open_now, 1);
+	if (is_counted)
+		atomic_fetch_sub(&c->u->open_now, 1);
 	return NULL;
 }
 

@@ -57,7 +57,7 @@ struct upstream {
 	struct upstream_call call[UPSTREAM_CALLS_MAX];
 	_Atomic uint64_t sent;          /* body bytes of the storage */
 	_Atomic uint64_t first_byte_us; /* monotonic, of the first body byte */
-	atomic_uint open_now, open_most;
+	atomic_uint open_now, open_most; /* connections that have asked something */
 
 	struct upstream_private *private;
 };
