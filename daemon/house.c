@@ -515,6 +515,7 @@ void house_set_options(struct house *h, const struct config *c, const struct rig
 	infer_set_rules(h->infer,
 			&(struct infer_rules){ .mode = c->inference_mode,
 					       .modes = (const char *const *)c->inference_modes.words,
+	hub_set_asks_for_all(h->hub, c->hub_prove_public);
 					       .scope = c->inference_scope,
 					       .finish_alone = c->inference_finish_on_abort,
 					       .answer_max = c->inference_max_answer,

@@ -110,6 +110,7 @@ static struct ask *new_ask(struct asks *a, struct str key, const struct question
 	buf_init(&k->request_body, q->body.len);
 	(void)buf_append_str(&k->request_body, q->body); /* fits: it is its own limit */
 	k->follow = q->follow;
+	k->is_background = q->is_background;
 	k->answer_bytes_max = bytes_max;
 	k->deadline_mono_ms = clock_mono_ms(a->clock) + (q->deadline_ms ? q->deadline_ms : DEADLINE_MS);
 	k->learn = q->learn;
@@ -163,7 +164,6 @@ static struct ask *join_or_put(struct asks *a, struct ask *new)
 	SCOPED_LOCK(&a->lock);
 	struct ask *running = map_get(a->running, new->key);
 
-	assert(!a->is_stopping);
 	if (running)
 		return ask_ref(running);
 	(void)map_put(a->running, new->key, new);

@@ -54,6 +54,7 @@ struct question {
 	enum fetch_follow follow;
 	uint64_t answer_bytes_max; /* 0: 64 MiB */
 	uint64_t deadline_ms;      /* 0: 9 s */
+	bool is_background;        /* nobody waits for it */
 	/* Work thread, once, whatever the outcome; ctx is copied shallowly and freed by free_ctx after it.
 	 * May be NULL. */
 	int (*learn)(void *ctx, const struct answer *answer);
@@ -61,7 +62,7 @@ struct question {
 	void (*free_ctx)(void *ctx);
 };
 /* key: what makes two questions the same (must hold the subject when the answer depends on it). The
- * caller's reference. */
+ * caller's reference. Not after asks_free() has begun, unless from learn: then it ends at once. */
 struct ask *ask_start(struct asks *a, struct str key, const struct question *q);
 struct ask *ask_ref(struct ask *k);
 struct ask *ask_unref(struct ask *k);

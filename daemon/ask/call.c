@@ -209,6 +209,7 @@ void ask_call(struct ask *k)
 		.headers = &k->headers,
 		.token = k->token,
 		.follow = k->follow,
+		.is_background = k->is_background,
 		.first_byte_timeout_ms = left ? left : 1,
 		.stall_timeout_ms = left ? left : 1,
 		.total_timeout_ms = left ? left : 1,

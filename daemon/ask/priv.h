@@ -39,6 +39,7 @@ struct ask {
 	struct buf request_body;
 	bool has_body;
 	enum fetch_follow follow;
+	bool is_background;
 	uint64_t answer_bytes_max, deadline_mono_ms;
 	int (*learn)(void *ctx, const struct answer *answer);
 	void (*free_ctx)(void *ctx);

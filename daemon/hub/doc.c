@@ -179,6 +179,8 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 	int r;
 
 	l->key = spec->is_unkept ? NULL : str_dup(spec->key);
+	l->accept = spec->accept.len ? str_dup(spec->accept) : NULL;
+	l->is_get = strcmp(spec->method, "GET") == 0 && !spec->body.ptr;
 	l->level = level_of(spec);
 	l->teach = spec->teach;
 	l->kept = spec->kept;

@@ -53,6 +53,8 @@ void hub_free(struct hub *h);
  * Must be called before the first request, and may be again at any time.
  */
 void hub_set_times(struct hub *h, uint64_t name_ttl_ms, uint64_t doc_ttl_ms);
+/* What only tokens have shown: is the Hub asked whether it is for everybody? Not before this was called; any time. */
+void hub_set_asks_for_all(struct hub *h, bool asks_for_all);
 
 /* What the router found in the path. Strings are decoded once, borrowed from the call's scratch. */
 struct hub_route {

@@ -5,6 +5,7 @@
  * Repo information tells four more things: the canonical id, the commit of the revision, whether everybody may read the files
  * (a yes only when nobody in particular asked, a no whoever asked), and whether it is still the repo that it was.
  */
+#include "hub/lesson.h"
 #include "hub/space.h"
 
 #include <errno.h>
@@ -140,7 +141,7 @@ static int settle_name(struct lesson *l, struct str id, int64_t at)
 	return 0;
 }
 
-static int teach_info(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
+int teach_info(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc)
 {
 	struct str id = json_string(json_get(json, "id")), sha = json_string(json_get(json, "sha")),
 		   revision = str_from(l->revision);
@@ -162,6 +163,8 @@ static int teach_info(struct lesson *l, const struct answer *a, const struct jso
 	narrow_mark(l, json);
 	if (json_is_false(json_get(json, "private")))
 		l->opens = open_level(json);
+	if (open_level(json) != ACCESS_FILES)
+		hub_is_not_for_all(l->hub, str_from(l->repo));
 	if (l->is_identified)
 		show_repo(l, json, a->asked_at);
 	if (is_commit(sha)) {

@@ -287,6 +287,8 @@ int lesson_of_document(void *ctx, const struct answer *a)
 		l->kept(l, a, &doc);
 	if ((!is_doubtful || l->tells_identity) && (r == 0 || r == -ENOSPC || r == -EIO))
 		lesson_tell_auth(l, a);
+	if (r == 0)
+		hub_ask_document_for_all(l, &doc);
 	doc_done(&doc);
 	return r;
 }

@@ -35,6 +35,7 @@ struct lesson *lesson_new(struct hub *h, const struct request *q, const struct h
 	l->subject = q->subject;
 	if (l->subject.token)
 		l->subject.token = secret_ref(l->subject.token);
+	l->who = str_dup(str_from(q->client));
 	l->proves = proves;
 	l->writes = atomic_load(&h->write_count);
 	l->asked = next_tick(h);
@@ -54,6 +55,8 @@ void lesson_free(void *p)
 	free(l->revision);
 	free(l->path);
 	free(l->key);
+	free(l->accept);
+	free(l->who);
 	free(l);
 }
 
@@ -159,6 +162,8 @@ void lesson_tell_auth(struct lesson *l, const struct answer *a)
 					    .headers = &a->last,
 					    .body = a->status >= 400 ? buf_str(&a->body) : STR(""),
 					    .asked_at = a->asked_at });
+	if (a->status < 400)
+		hub_ask_for_all(l, a);
 }
 
 /*

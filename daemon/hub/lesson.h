@@ -17,6 +17,8 @@ bool lesson_is_of_another(const struct lesson *l);
 bool lesson_is_lent_elsewhere(const struct lesson *l);
 /* It opens to all what was closed: first it is asked which repo that is. */
 bool lesson_opens_what_was_closed(const struct lesson *l);
+/* What repo information tells of its repo; as struct lesson's teach. info.c */
+int teach_info(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
 void lesson_tell_auth(struct lesson *l, const struct answer *a);
 /* Before a commit is learned: what only a token has shown need not be open. */
 void lesson_doubt_mark(const struct lesson *l, struct str commit);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hub/pin - short words given to clients, remembered for a minute.
+ * hub/pin - short words given to clients and heard from the Hub, remembered for a while.
  *
- * Promises  (1) a word is kept for PIN_MS from its last put. (2) never more than PINS_MAX of them: the
+ * Promises  (1) a word is kept for the life of its kind from its last put. (2) never more than PINS_MAX of them: the
  *           oldest goes first.
  */
 #include "hub/priv.h"
@@ -25,8 +25,9 @@ static void pin_free(void *p)
 	free(pin);
 }
 
-void pins_init(struct pins *p)
+void pins_init(struct pins *p, uint64_t life_ms)
 {
+	p->life_ms = life_ms;
 	lock_init(&p->lock, LOCK_REQUEST);
 	p->by_key = map_new();
 	list_init(&p->oldest);
@@ -62,7 +63,7 @@ void pins_put(struct pins *p, struct str key, struct str value, uint64_t now_mon
 	struct pin *pin = xcalloc(1, sizeof(*pin) + key.len + 1);
 
 	list_init(&pin->node);
-	pin->until_mono_ms = now_mono_ms + PIN_MS;
+	pin->until_mono_ms = now_mono_ms + p->life_ms;
 	memcpy(pin->value, value.ptr, value.len < COMMIT_HEX ? value.len : COMMIT_HEX);
 	pin->key_len = key.len;
 	memcpy(pin->key, key.ptr, key.len);

@@ -25,6 +25,7 @@ struct space_keeps;
 #define PINS_MAX 16384
 
 struct pins {
+	uint64_t life_ms; /* constant */
 	struct lock lock;
 	struct map *by_key; /* guarded by lock */
 	struct list oldest; /* guarded by lock */
@@ -80,17 +81,19 @@ struct hub {
 	struct xet_uploads xet_uploads;
 	struct pins names;    /* client, subject, repo, revision -> commit */
 	struct pins promises; /* content id -> "" : announced by HEAD while not yet held */
+	_Atomic bool asks_for_all; /* for_all.c */
+	struct pins not_for_all;   /* repo -> "" */
 	struct layouts layouts;
 	struct hrefs hrefs;              /* repo and object -> where its bytes are */
 	struct space_keeps *space_keeps; /* space_keep.c; a count of ours */
 };
 
 /* --- pin.c: small memories with an end --- */
-void pins_init(struct pins *p);
+void pins_init(struct pins *p, uint64_t life_ms);
 void pins_done(struct pins *p);
 /* value at most COMMIT_HEX bytes. */
 void pins_put(struct pins *p, struct str key, struct str value, uint64_t now_mono_ms);
-/* false: unknown, or older than PIN_MS. */
+/* false: unknown, or its life is over. */
 bool pins_find(struct pins *p, struct str key, uint64_t now_mono_ms, char ret_value[COMMIT_TEXT]);
 
 /* --- hrefs.c --- */
@@ -201,6 +204,16 @@ void content_target(struct str repo, struct str revision, struct str path, struc
 void file_set_fields(const struct hub_file *file, int status, struct reply *r);
 
 /* --- learn.c: lessons --- */
+/* --- for_all.c: may everybody see what a token has been shown? --- */
+#define FOR_ALL_AGAIN_MS 3600000
+struct lesson;
+/* It was a good one. If it was a token's, and it is not known whether it is for all, the Hub is asked; returns at once. */
+void hub_ask_for_all(const struct lesson *l, const struct answer *a);
+/* The same of a document that it has just kept. */
+void hub_ask_document_for_all(const struct lesson *l, const struct doc *doc);
+/* The Hub said, to anybody, that not everybody may read it. */
+void hub_is_not_for_all(struct hub *h, struct str repo);
+
 struct lesson {
 	struct hub *hub;
 	char *asked_repo;         /* owned; what stood in the URL */
@@ -210,8 +223,11 @@ struct lesson {
 	char *path;               /* owned or NULL */
 	char *key;                /* owned or NULL: keep the answer as this document */
 	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
+	char *accept;             /* owned or NULL: what kind of answer was asked for */
+	bool is_get;              /* and nothing but its address says what is asked */
 	struct subject subject;   /* owned */
 	uint64_t writes;          /* write_count when it was asked */
+	char *who;                /* owned; the address of who asked */
 	int64_t asked, heard;     /* of the clock that auth.h wants; heard 0: not looked at yet */
 	bool tells_identity;      /* the answer itself says which repo it is about */
 	bool is_identified;       /* and by its id */

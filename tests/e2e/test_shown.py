@@ -2,7 +2,8 @@
 """What is held is given to who was shown it (P4): a name that stands for another repository than before, when nobody ever asked which
 one it is; and what only a token has shown of a repository that was open when it was last looked at (reliability Z06, F.2).
 
-The old repository is alice's, and private unless a test says otherwise; it is known by its files, listings and objects only.
+The old repository is alice's, and private unless a test says otherwise; it is known by its files, listings and objects only. Nobody
+asks in her place whether it is for all (hub.prove-public; test_for_all.py).
 """
 import json
 import sqlite3
@@ -19,7 +20,7 @@ SAID = [("Content-Type", "application/json")]
 LFS_SAID = [("Content-Type", "application/vnd.git-lfs+json")]
 ONCE = "acme/once"
 MAIN = f"/{ONCE}/resolve/main/config.json"
-OPTIONS = dict(hub_revision_ttl="1s", hub_metadata_ttl="1s", hub_deny_ttl="0s")
+OPTIONS = dict(hub_revision_ttl="1s", hub_metadata_ttl="1s", hub_deny_ttl="0s", hub_prove_public="no")
 
 
 def doors_by_file(hub):

@@ -15,7 +15,7 @@ static void keeps_a_word_for_a_minute(void **state)
 	struct pins p;
 	char value[COMMIT_TEXT];
 
-	pins_init(&p);
+	pins_init(&p, PIN_MS);
 	pins_put(&p, STR("k"), STR("0123456789012345678901234567890123456789"), 1000);
 	assert_true(pins_find(&p, STR("k"), 1000 + PIN_MS - 1, value));
 	assert_string_equal(value, "0123456789012345678901234567890123456789");
@@ -29,7 +29,7 @@ static void a_new_word_replaces_the_old(void **state)
 	struct pins p;
 	char value[COMMIT_TEXT];
 
-	pins_init(&p);
+	pins_init(&p, PIN_MS);
 	pins_put(&p, STR("k"), STR("aaaa"), 0);
 	pins_put(&p, STR("k"), STR("bbbb"), 10);
 	assert_true(pins_find(&p, STR("k"), 20, value));
@@ -43,7 +43,7 @@ static void never_holds_more_than_its_bound(void **state)
 	struct pins p;
 	char value[COMMIT_TEXT];
 
-	pins_init(&p);
+	pins_init(&p, PIN_MS);
 	for (uint32_t i = 0; i < PINS_MAX + 100; i++)
 		pins_put(&p, (struct str){ (char *)&i, sizeof(i) }, STR(""), 5);
 	assert_true(map_count(p.by_key) <= PINS_MAX);
