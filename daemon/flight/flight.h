@@ -77,6 +77,8 @@ struct flight_source {
  */
 int flight_join(struct flights *f, const struct content_id *want, const struct flight_source *source,
 		struct byte_range range, bool is_open, struct reader **ret_reader);
+/* What landed a moment ago is not in the store any more: the next to join begins afresh instead of hearing -EEXIST. */
+void flight_forget_landed(struct flights *f, const struct content_id *want);
 void reader_free(struct reader *r);
 DEFINE_SCOPE(struct reader *, reader_free);
 

@@ -159,6 +159,18 @@ static bool has_just_landed_locked(struct flights *f, const char *key)
 	return false;
 }
 
+void flight_forget_landed(struct flights *f, const struct content_id *want)
+{
+	char key[CONTENT_HEX_MAX + 24];
+
+	make_key(want, key, sizeof(key));
+	SCOPED_LOCK(&f->lock);
+
+	for (unsigned i = 0; i < LANDED_COUNT; i++)
+		if (strcmp(f->landed[i].key, key) == 0)
+			f->landed[i].key[0] = 0;
+}
+
 static void leave_table_locked(struct flight *fl)
 {
 	(void)map_take(fl->all->by_key, str_from(fl->key));

@@ -12,6 +12,9 @@
 #include "common/alloc.h"
 #include "common/http/etag.h"
 
+/* Evicted oftener than this under one request: the store is too small for what is asked of it. */
+#define JOIN_TRIES_MAX 3
+
 bool hub_is_contradicted(struct hub *h, const struct content_id *content)
 {
 	struct digest ignored;
@@ -160,6 +163,69 @@ static int answer_stored(struct hub *h, struct request *q, const struct hub_file
 	return 0;
 }
 
+/* An object is given by what it is alone while it is held: where it comes from was not looked for. */
+static bool has_source(const struct hub_file *file)
+{
+	return file->target.len > 0 || file->location.len > 0;
+}
+
+static int upstream_refused(struct hub *h, struct request *q, const struct hub_file *file, int status,
+			    struct reply *r)
+{
+	/* the token was good for the question and is not for the bytes: upstream changed its mind just now */
+	if (status == 0 || was_promised(h, file))
+		return fail(h, q, file, -EBADMSG, r);
+	auth_refused(h->opts.auth, &q->subject, file->repo);
+	reply_refuse(r, file->class, status, "upstream refused the file's bytes to this token");
+	return 0;
+}
+
+/*
+ * The commit does not have this path, though it was said to: what led here was wrong, not the token. A branch "a" went and "a/b"
+ * came, say, and the question was answered for the one and booked on the other. The names of the repo are asked for anew, and the
+ * file too, once.
+ */
+static int upstream_lost(struct hub *h, struct request *q, const struct hub_file *file, int status,
+			 struct reply *r)
+{
+	if (!q->has_restarted && file->commit[0] && !file->is_object) {
+		log_info("hub", "upstream does not have a file that it told of: its names are looked at anew",
+			 LOG_STR("repo", file->repo), LOG_STR("path", file->path), LOG_END);
+		reader_free(TAKE_PTR(q->reader));
+		relay_free(TAKE_PTR(q->relay));
+		/* what is absent is forgotten with the names: the next to ask hears upstream */
+		learn_entry(h, file->repo, file->commit, file->path, NULL, clock_wall_s(h->opts.clock));
+		hub_forget_names(h, q, file->repo);
+		q->has_restarted = q->distrusts_entries = true;
+		return -ERESTART;
+	}
+	if (status != 404 || !file->is_object)
+		return fail(h, q, file, -EBADMSG, r);
+	if (was_promised(h, file))
+		return fail(h, q, file, -EBADMSG, r);
+	reply_refuse(r, file->class, status, "upstream does not have the bytes of this object");
+	return 0;
+}
+
+/* The passed-through answer was none that can be given. */
+static int relay_failed(struct hub *h, struct request *q, const struct hub_file *file, int error,
+			struct reply *r)
+{
+	bool is_hub;
+	int status = relay_refused_status(q->relay, &is_hub);
+
+	/* what a storage host thinks of a signed address is no word about this token or file */
+	if (status && !is_hub && error != -EBUSY)
+		error = -EBADMSG;
+	if (error == -EBUSY)
+		q->busy_ms = fetch_busy_ms(h->opts.fetch, FETCH_HUB, file->target, q->subject.token);
+	if (error == -ENOENT)
+		return upstream_lost(h, q, file, status, r);
+	if (error == -EACCES && status)
+		return upstream_refused(h, q, file, status, r);
+	return fail(h, q, file, error == -EACCES ? -EPERM : error, r);
+}
+
 /*
  * The store has no room for it: pass it through. A range that is all of the file is fetched as the whole file:
  * then it has a digest to be verified by.
@@ -172,6 +238,8 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 	bool is_part = range.end - range.first < file->content.size;
 	int upstream_status, error;
 
+	if (!q->relay && !has_source(file))
+		return 1;
 	if (!q->relay) {
 		struct headers extra;
 		struct relay_query query = { .who = str_from(q->client),
@@ -206,7 +274,7 @@ static int stream_without_keeping(struct hub *h, struct request *q, const struct
 			return -EAGAIN;
 	}
 	if (error < 0)
-		return fail(h, q, file, error == -EACCES ? -EPERM : error, r);
+		return relay_failed(h, q, file, error, r);
 	if (upstream_status != (is_part ? 206 : 200) || content_length != (int64_t)(range.end - range.first))
 		return fail(h, q, file, -EBADMSG, r);
 	r->status = status;
@@ -255,7 +323,7 @@ static int join_flight(struct hub *h, struct request *q, const struct hub_file *
 		source.label = buf_str(&label);
 		error = flight_join(h->opts.flights, &file->content, &source, range, is_open, &q->reader);
 		if (error < 0)
-			return error;
+			return error == -E2BIG ? -EDQUOT : error;
 		q->used_upstream = true;
 		q->collapsed = reader_has_joined(q->reader);
 	}
@@ -269,45 +337,6 @@ static int join_flight(struct hub *h, struct request *q, const struct hub_file *
 		if (request_park_reader(q, range.first) == -EAGAIN)
 			return -EAGAIN;
 	}
-}
-
-static int upstream_refused(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r)
-{
-	int status = reader_upstream_status(q->reader);
-
-	/* the token was good for the question and is not for the bytes: upstream changed its mind just now */
-	if (status == 0 || was_promised(h, file))
-		return fail(h, q, file, -EBADMSG, r);
-	auth_refused(h->opts.auth, &q->subject, file->repo);
-	reply_refuse(r, file->class, status, "upstream refused the file's bytes to this token");
-	return 0;
-}
-
-/*
- * The commit does not have this path, though it was said to: what led here was wrong, not the token. A branch "a" went and "a/b"
- * came, say, and the question was answered for the one and booked on the other. The names of the repo are asked for anew, and the
- * file too, once.
- */
-static int upstream_lost(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r)
-{
-	int status = reader_upstream_status(q->reader);
-
-	if (!q->has_restarted && file->commit[0] && !file->is_object) {
-		log_info("hub", "upstream does not have a file that it told of: its names are looked at anew",
-			 LOG_STR("repo", file->repo), LOG_STR("path", file->path), LOG_END);
-		reader_free(TAKE_PTR(q->reader));
-		/* what is absent is forgotten with the names: the next to ask hears upstream */
-		learn_entry(h, file->repo, file->commit, file->path, NULL, clock_wall_s(h->opts.clock));
-		hub_forget_names(h, q, file->repo);
-		q->has_restarted = q->distrusts_entries = true;
-		return -ERESTART;
-	}
-	if (status != 404 || !file->is_object)
-		return fail(h, q, file, -EBADMSG, r);
-	if (was_promised(h, file))
-		return fail(h, q, file, -EBADMSG, r);
-	reply_refuse(r, file->class, status, "upstream does not have the bytes of this object");
-	return 0;
 }
 
 /* joined: what join_flight() said. */
@@ -332,9 +361,11 @@ static int answer_missing(struct hub *h, struct request *q, const struct hub_fil
 		q->busy_ms = fetch_busy_ms(h->opts.fetch, FETCH_HUB, file->target, q->subject.token);
 		return fail(h, q, file, -EBUSY, r);
 	case -ENOENT:
-		return q->reader ? upstream_lost(h, q, file, r) : fail(h, q, file, joined, r);
+		return q->reader ? upstream_lost(h, q, file, reader_upstream_status(q->reader), r)
+				 : fail(h, q, file, joined, r);
 	case -EACCES:
-		return q->reader ? upstream_refused(h, q, file, r) : fail(h, q, file, joined, r);
+		return q->reader ? upstream_refused(h, q, file, reader_upstream_status(q->reader), r)
+				 : fail(h, q, file, joined, r);
 	default:
 		return fail(h, q, file, joined, r);
 	}
@@ -351,6 +382,25 @@ static int open_stored(struct hub *h, const struct digest *sha256, uint64_t size
 	if (r == -EBADMSG || r == -ENODATA)
 		h->opts.on_corrupt(h->opts.ctx, sha256);
 	return r;
+}
+
+/* What was said to be there cannot be had: the next attempt to join it fetches it again. */
+static void is_gone_again(struct hub *h, const struct hub_file *file)
+{
+	log_info("hub",
+		 "a file that has just come is gone or cannot be opened, and is fetched again: is "
+		 "storage.max-size, or the disk, too small?",
+		 LOG_STR("repo", file->repo), LOG_STR("path", file->path), LOG_END);
+	flight_forget_landed(h->opts.flights, &file->content);
+}
+
+static int fail_evicted(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r)
+{
+	log_warning("hub",
+		    "a file was evicted again and again while a request was on its way to it: "
+		    "storage.max-size, or the disk, is too small",
+		    LOG_STR("repo", file->repo), LOG_STR("path", file->path), LOG_END);
+	return fail(h, q, file, -EIDRM, r);
 }
 
 int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r)
@@ -372,8 +422,9 @@ int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file
 	if (status == 416 || file->content.size == 0)
 		return answer_without_body(q, file, status, r);
 
-	/* twice: the flight may land between the look into the index and the attempt to join it */
-	for (int i = 0; i < 2; i++) {
+	/* again: the flight may land between the look into the index and the attempt to join it, and its file be evicted */
+	for (int i = 0; i < JOIN_TRIES_MAX; i++) {
+		bool was_stored = is_stored;
 		int error;
 
 		if (is_stored && !q->reader && open_stored(h, &sha256, file->content.size, &blob) == 0) {
@@ -383,10 +434,14 @@ int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file
 		if (!q->reader && !q->relay && fetch_is_down(h->opts.fetch) &&
 		    !store_has_part(h->opts.store, &file->content))
 			return fail(h, q, file, -EHOSTUNREACH, r);
+		if (!q->reader && !q->relay && !has_source(file))
+			return 1;
 		error = q->relay ? -ENOSPC : join_flight(h, q, file, range, is_open);
 		if (error != -EEXIST)
 			return answer_missing(h, q, file, status, range, error, r);
 		is_stored = index_find_blob(h->opts.index, &file->content, &sha256) == 0;
+		if (!is_stored || was_stored)
+			is_gone_again(h, file);
 	}
-	return fail(h, q, file, -EIO, r);
+	return fail_evicted(h, q, file, r);
 }

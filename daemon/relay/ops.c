@@ -17,9 +17,15 @@ static int on_head(void *ctx, const struct fetch_head *head)
 	struct relay *r = ctx;
 	int error = r->has_verify ? verify_head(&r->verify, head) : 0;
 
-	if (error || !head->is_final)
-		return error;
+	if (error == 0 && !head->is_final)
+		return 0;
 	lock_take(&r->lock);
+	if (error) {
+		r->refused_status = head->status >= 400 ? head->status : 0;
+		r->is_refused_by_hub = head->is_hub_origin;
+		lock_drop(&r->lock);
+		return error;
+	}
 	r->status = head->status;
 	r->content_length = head->content_length;
 	headers_copy(&r->headers, head->headers);

@@ -75,6 +75,8 @@ struct relay {
 	bool has_head, head_was_taken, is_up_ended, is_done;
 	int error;
 	int status;
+	int refused_status; /* of a head that verify did not let pass */
+	bool is_refused_by_hub;
 	struct headers headers; /* constant once has_head */
 	int64_t content_length;
 	uint64_t taken;    /* by relay_read() */

@@ -171,6 +171,14 @@ int relay_head(struct relay *r, int *ret_status, const struct headers **ret_head
 	return 0;
 }
 
+int relay_refused_status(struct relay *r, bool *ret_is_hub)
+{
+	SCOPED_LOCK(&r->lock);
+
+	*ret_is_hub = r->is_refused_by_hub;
+	return r->refused_status;
+}
+
 /* How many bytes may come out now. */
 static uint64_t readable_locked(const struct relay *r)
 {

@@ -66,6 +66,11 @@ DEFINE_SCOPE(struct relay *, relay_free);
 int relay_head(struct relay *r, int *ret_status, const struct headers **ret_headers,
 	       int64_t *ret_content_length);
 /*
+ * With verify: the status for which relay_head() said -EACCES, -ENOENT or -EBUSY; 0: there was none. From the asked origin, or
+ * from one that it redirected to?
+ */
+int relay_refused_status(struct relay *r, bool *ret_is_hub);
+/*
  * What changes the answer's bytes on their way out, or looks at them: relay_read() gives what it makes of them. On the server
  * thread; once the head has come, before the first byte is read. Its length is then not what the head says.
  */

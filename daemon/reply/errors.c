@@ -22,9 +22,9 @@ struct error_row {
  */
 static const struct error_row error_rows[] = {
 	{ -EHOSTUNREACH, 503, true,
-	  "not in this cache, and upstream cannot be reached; see /-/status of this cache" },
+	  "not in this cache, and upstream cannot be reached; on its machine, hfcache status says why" },
 	{ -ETIMEDOUT, 504, true,
-	  "not in this cache, and upstream did not answer in time; see /-/status of this cache" },
+	  "not in this cache, and upstream did not answer in time; on its machine, hfcache status says why" },
 	{ -ECONNRESET, 502, true, "upstream broke the connection; try again" },
 	{ -EBADMSG, 502, true,
 	  "upstream sent bytes that are not the file it announced; nothing was kept, try again" },
@@ -41,11 +41,19 @@ static const struct error_row error_rows[] = {
 	  "until it "
 	  "ends; a token of one's own has a limit of its own (HF_TOKEN)" },
 	{ -EACCES, 503, true,
-	  "upstream cannot be reached, and this repository is not in this cache, or this token has not "
-	  "proved lately that it may read it (offline.access); see /-/status of this cache" },
+	  "upstream cannot be reached, and this repository is not in this cache, or nothing has proved lately that "
+	  "who asks may read it (offline.access); on its machine, hfcache status says why" },
 	{ -ENODATA, 504, true, "not in this cache, and upstream cannot be asked" },
 	{ -ENOSPC, 507, false,
 	  "no room in the cache (storage.max-size) or on its disk; the administrator must free some" },
+	{ -EIDRM, 503, true,
+	  "this cache had to throw the file away again before it could be sent: storage.max-size, or its "
+	  "disk, is "
+	  "too small for what is asked of it just now; try again" },
+	{ -EDQUOT, 503, true,
+	  "as many files are being fetched as may be at a time, by this cache or for this client's address; "
+	  "try "
+	  "again when one has come" },
 	{ -EMFILE, 503, true, "this cache has no file descriptors left (LimitNOFILE, ulimit -n); try again" },
 	{ -ENOBUFS, 503, true,
 	  "this cache has no connection to upstream free: all it may have are busy, or the machine has no "
@@ -62,6 +70,7 @@ static const struct error_row error_rows[] = {
 	{ -EXDEV, 503, true, "upstream did not say which repository this is; try again" },
 	{ -ESTALE, 503, true, "another repository took this name while upstream was asked; try again" },
 	{ -ECANCELED, 503, true, "this cache is shutting down; try again" },
+	{ -ESHUTDOWN, 503, true, "this cache is shutting down; try again" },
 	{ -EINVAL, 400, false, "malformed request" },
 };
 static const struct error_row unknown_row = { 0, 500, false, "internal error of this cache; see its log" };

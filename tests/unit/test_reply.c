@@ -37,6 +37,7 @@ static void every_error_says_status_and_retry(void **state)
 	} rows[] = { { -EHOSTUNREACH, 503, "0" }, { -ETIMEDOUT, 504, "0" }, { -EBADMSG, 502, "0" },
 		     { -EACCES, 503, "0" },       { -ENODATA, 504, "0" },   { -ENOSPC, 507, NULL },
 		     { -EPERM, 502, NULL },       { -EINVAL, 400, NULL },   { -EBUSY, 429, "1" },
+		     { -EIDRM, 503, "0" },        { -EDQUOT, 503, "0" },    { -ESHUTDOWN, 503, "0" },
 		     { -12345, 500, NULL } };
 	struct request q;
 
