@@ -362,8 +362,11 @@ int hub_serve_document(struct hub *h, struct request *q, const struct hub_route 
 		reply_error(r, q, spec->class, error, spec->repo);
 		return 0;
 	}
-	if (is_no_help(answer))
+	if (is_no_help(answer)) {
+		if (spec->ret_misfit && answer->error == 0 && answer->learned == -EPROTO)
+			*spec->ret_misfit = answer;
 		return answer_without_upstream(h, q, spec, answer, r);
+	}
 	if (answer->status != 200) {
 		/* one wording, whether this refusal was heard just now or before (reliability F.2 rule 7) */
 		if (hub_door(h, q, spec->repo, level_of(spec), spec->class, 0, r) != DOOR_CLOSED)

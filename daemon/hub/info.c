@@ -223,8 +223,8 @@ static struct str stand_in_of(struct hub *h, struct request *q, const struct doc
 	return pinned_key(spec->key, str_from(commit), out) < 0 ? STR("") : buf_str(out);
 }
 
-int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
-		   struct str query, struct reply *r)
+static int serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
+		      struct str query, const struct answer **ret_misfit, struct reply *r)
 {
 	SCOPED_BUF canonical, key, target, stand_in;
 	struct doc_spec spec = { .class = ENDPOINT_API,
@@ -232,7 +232,8 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 				 .ttl_ms = ttl_ms,
 				 .teach = teach_info,
 				 .asks_old_name = true,
-				 .kept = keep_pinned };
+				 .kept = keep_pinned,
+				 .ret_misfit = ret_misfit };
 	bool has_revision = route->revision.len > 0;
 
 	hub_note(q, route);
@@ -252,6 +253,46 @@ int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *rou
 	if (spec.is_pinned)
 		memcpy(spec.commit, route->revision.ptr, COMMIT_HEX);
 	return hub_serve_document(h, q, route, &spec, r);
+}
+
+/* The commit that the answer to a question for another one is about. */
+static bool commit_told(const struct answer *a, char ret_commit[COMMIT_TEXT])
+{
+	SCOPED(json_free) struct json *json = NULL;
+	struct str sha =
+		json_parse(buf_str(&a->body), &json) == 0 ? json_string(json_get(json, "sha")) : STR("");
+
+	if (a->status != 200 || !is_commit(sha))
+		return false;
+	memcpy(ret_commit, sha.ptr, COMMIT_HEX);
+	ret_commit[COMMIT_HEX] = 0;
+	return true;
+}
+
+/*
+ * Asked for a commit, upstream told of another one: wrong, unless there is a branch of that name (resolve.c says why). Then what
+ * it stands at is asked for by its commit, and nothing is kept under the name.
+ */
+int hub_serve_info(struct hub *h, struct request *q, const struct hub_route *route, uint64_t ttl_ms,
+		   struct str query, struct reply *r)
+{
+	const struct answer *misfit = NULL;
+	int error = serve_info(h, q, route, ttl_ms, query, &misfit, r);
+	char stands_at[COMMIT_TEXT], ignored[COMMIT_TEXT];
+	struct hub_route at = *route;
+
+	if (error != 0 || !misfit || !is_commit(route->revision) || r->status < 500 ||
+	    !commit_told(misfit, stands_at))
+		return error;
+	error = hub_find_odd_name(h, q, route, ignored);
+	if (error < 0 && error != -EAGAIN)
+		return 0;
+	reply_done(r);
+	reply_init(r);
+	if (error == -EAGAIN)
+		return error;
+	at.revision = str_from(stands_at);
+	return serve_info(h, q, &at, ttl_ms, query, NULL, r);
 }
 
 /* A name that moves: when it was last looked at counts, unless nobody can be asked. */

@@ -151,6 +151,7 @@ struct hub_file {
 	struct str self;     /* of a registry's blob: what a 200 gives as its Location */
 	enum endpoint_class class;
 };
+/* Returns 0 with a reply; -EAGAIN; -ERESTART; 1: it is not held, and file says neither target nor location. */
 int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file, struct reply *r);
 
 /* --- object.c: bytes by SHA-256, within one repo: LFS objects and registry blobs --- */
@@ -203,7 +204,6 @@ void content_target(struct str repo, struct str revision, struct str path, struc
 /* --- file_head.c: what is told about a file, beside its bytes --- */
 void file_set_fields(const struct hub_file *file, int status, struct reply *r);
 
-/* --- learn.c: lessons --- */
 /* --- for_all.c: may everybody see what a token has been shown? --- */
 #define FOR_ALL_AGAIN_MS 3600000
 struct lesson;
@@ -214,6 +214,7 @@ void hub_ask_document_for_all(const struct lesson *l, const struct doc *doc);
 /* The Hub said, to anybody, that not everybody may read it. */
 void hub_is_not_for_all(struct hub *h, struct str repo);
 
+/* --- learn.c: lessons --- */
 struct lesson {
 	struct hub *hub;
 	char *asked_repo;         /* owned; what stood in the URL */
@@ -222,12 +223,12 @@ struct lesson {
 	char *revision;           /* owned or NULL */
 	char *path;               /* owned or NULL */
 	char *key;                /* owned or NULL: keep the answer as this document */
-	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
 	char *accept;             /* owned or NULL: what kind of answer was asked for */
 	bool is_get;              /* and nothing but its address says what is asked */
+	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
 	struct subject subject;   /* owned */
-	uint64_t writes;          /* write_count when it was asked */
 	char *who;                /* owned; the address of who asked */
+	uint64_t writes;          /* write_count when it was asked */
 	int64_t asked, heard;     /* of the clock that auth.h wants; heard 0: not looked at yet */
 	bool tells_identity;      /* the answer itself says which repo it is about */
 	bool is_identified;       /* and by its id */
@@ -326,6 +327,7 @@ struct doc_spec {
 		stand_in; /* the key of a pinned document that says the same; for when upstream is no help */
 	int (*teach)(struct lesson *l, const struct answer *a, const struct json *json, struct doc *doc);
 	void (*kept)(struct lesson *l, const struct answer *a, const struct doc *doc);
+	const struct answer **ret_misfit; /* or NULL: the answer that teach() found wrong; the request's */
 };
 /* Serves from what is held, or asks and then serves. 0 with a reply, or -EAGAIN. */
 int hub_serve_document(struct hub *h, struct request *q, const struct hub_route *route,

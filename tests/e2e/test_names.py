@@ -354,9 +354,14 @@ def test_R08_a_branch_that_is_called_like_a_commit(hub, start):
         assert cache.get(f"/acme/pub/resolve/{odd}/w.bin").body == body * 1000
         assert cache.get(f"/acme/pub/resolve/{made.id}/config.json").body == body
         assert cache.get(f"/acme/pub/resolve/{odd}/none.txt")["X-Error-Code"] == "EntryNotFound"
+        for _ in range(2):
+            told = cache.get(f"/api/models/acme/pub/revision/{odd}")
+            assert told.status == 200 and told.json()["sha"] == made.id, told
     hub.kill()
     cache.until_known_down()
     assert cache.get(f"/acme/pub/resolve/{odd}/config.json").status in (503, 504)
+    assert cache.get(f"/api/models/acme/pub/revision/{odd}").status in (503, 504)
+    assert cache.get(f"/api/models/acme/pub/revision/{made.id}").json()["sha"] == made.id
     assert cache.get(f"/acme/pub/resolve/{made.id}/config.json").body == bodies[-1]
 
 
