@@ -53,6 +53,7 @@ struct house {
 	char *spool_folder;                    /* owned */
 	struct hub_space_spec spaces[CONFIG_NAMED_MAX];
 	char *space_origins[CONFIG_NAMED_MAX]; /* owned */
+	const char *space_names[CONFIG_NAMED_MAX];
 	struct auth *auth;
 	struct hub *hub;
 	struct infer *infer;
@@ -266,6 +267,7 @@ static void split_space_urls(struct house *h)
 		h->space_origins[i] = path ? xstrndup(url, (size_t)(path - url)) : xstrdup(url);
 		h->spaces[i] =
 			(struct hub_space_spec){ .name = config_space(h->config, i)->named.name, .url = url };
+		h->space_names[i] = h->spaces[i].name;
 	}
 }
 
@@ -425,6 +427,8 @@ static void start_handlers(struct house *h)
 						   .clock = h->clock,
 						   .version = HFCACHED_VERSION,
 						   .upstream = c->hub_url,
+						   .space_names = h->space_names,
+						   .space_count = (unsigned)config_space_count(c),
 						   .certificate = roads_certificate(h->roads),
 						   .loops_alive = loops_alive,
 						   .is_draining = is_draining,
@@ -511,11 +515,11 @@ void house_set_options(struct house *h, const struct config *c, const struct rig
 	metrics_gauge_set(h->metrics, METRIC_OFFLINE_OPEN, 0, rights->rules.offline_access == OFFLINE_OPEN);
 	rights_warn(rights);
 	hub_set_times(h->hub, c->hub_revision_ttl, c->hub_metadata_ttl);
+	hub_set_asks_for_all(h->hub, c->hub_prove_public);
 	set_backends(h, c, rights);
 	infer_set_rules(h->infer,
 			&(struct infer_rules){ .mode = c->inference_mode,
 					       .modes = (const char *const *)c->inference_modes.words,
-	hub_set_asks_for_all(h->hub, c->hub_prove_public);
 					       .scope = c->inference_scope,
 					       .finish_alone = c->inference_finish_on_abort,
 					       .answer_max = c->inference_max_answer,

@@ -28,6 +28,9 @@ struct admin_opts {
 	const struct clock *clock;
 	const char *version;
 	const char *upstream;   /* for the status: the Hub's URL */
+	/* Those that run on machines of one's own, at FETCH_SPACE_FIRST + their number: "acme/app"; borrowed for its life. */
+	const char *const *space_names;
+	unsigned space_count;
 	struct str certificate; /* of the site CA, PEM; borrowed for its life; empty: there is none */
 	/* Asked by healthz and readyz; each returns NULL when well, else a static sentence. */
 	const char *(*loops_alive)(void *ctx);

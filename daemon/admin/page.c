@@ -13,6 +13,21 @@ static void put_backend(void *ctx, const struct backend_view *view)
 		    view->running);
 }
 
+static void put_spaces(const struct admin *a, struct buf *out)
+{
+	buf_append_str(out, STR("\nSpaces of its own:\n"));
+	for (unsigned i = 0; i < a->opts.space_count; i++) {
+		struct fetch_view view;
+
+		fetch_look(a->opts.fetch, FETCH_SPACE_FIRST + i, &view);
+		buf_appendf(out, "  /_space/%s/  %s%s\n", a->opts.space_names[i],
+			    !view.is_tried    ? "not asked yet"
+			    : view.down_since ? "cannot be reached: "
+					      : "answers",
+			    view.reason ? view.reason : "");
+	}
+}
+
 int admin_index(struct admin *a, struct request *q, struct reply *r)
 {
 	SCOPED_BUF body;
@@ -33,6 +48,8 @@ int admin_index(struct admin *a, struct request *q, struct reply *r)
 		buf_append_str(&body, STR("\nInference servers of its own:\n"));
 		backends_each(a->opts.backends, put_backend, &body);
 	}
+	if (a->opts.space_count && admin_is_near(q))
+		put_spaces(a, &body);
 	if (a->opts.certificate.len)
 		buf_appendf(&body,
 			    "\nPrograms that name huggingface.co themselves:\n"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin/status - /-/status: one JSON object for people in a hurry and for scripts. Numbers only, no name of
- * a repo (N09).
+ * admin/status - /-/status: one JSON object for people in a hurry and for scripts. Numbers, and what the
+ * configuration names; no name of a repo (N09).
  */
 #include "admin/priv.h"
 
@@ -49,30 +49,57 @@ static void write_limits(const struct admin *a, struct buf *out)
 	buf_append_char(out, '}');
 }
 
-/* null: nobody has tried yet. */
-static const char *reachable(const struct admin *a)
+/* Members of an object: is it there, since when not, why not. reachable is null while nobody has tried. */
+static void write_origin(const struct fetch_view *view, const char *url, struct buf *out)
 {
-	if (!fetch_is_tried(a->opts.fetch))
-		return "null";
-	return fetch_is_down(a->opts.fetch) ? "false" : "true";
+	buf_append_str(out, STR("\"url\":"));
+	json_write_string(out, str_from(url));
+	buf_appendf(out, ",\"reachable\":%s",
+		    !view->is_tried                            ? "null"
+		    : view->down_since || view->is_never_asked ? "false"
+							       : "true");
+	if (view->is_never_asked)
+		buf_append_str(out, STR(",\"never_asked\":true"));
+	if (view->down_since)
+		buf_appendf(out, ",\"unreachable_since\":%lld", (long long)view->down_since);
+	if (view->reason) {
+		buf_append_str(out, STR(",\"reason\":"));
+		json_write_string(out, str_from(view->reason));
+	}
 }
 
 static void write_upstream(const struct admin *a, struct buf *out)
 {
-	const char *reason = fetch_down_reason(a->opts.fetch);
-	int64_t since = fetch_down_since(a->opts.fetch);
+	struct fetch_view view;
 
-	buf_append_str(out, STR("\"upstream\":{\"url\":"));
-	json_write_string(out, str_from(a->upstream));
-	buf_appendf(out, ",\"reachable\":%s", reachable(a));
-	if (since)
-		buf_appendf(out, ",\"unreachable_since\":%lld", (long long)since);
-	if (reason) {
-		buf_append_str(out, STR(",\"reason\":"));
-		json_write_string(out, str_from(reason));
-	}
+	fetch_look(a->opts.fetch, FETCH_HUB, &view);
+	buf_append_str(out, STR("\"upstream\":{"));
+	write_origin(&view, a->upstream, out);
 	write_limits(a, out);
 	buf_append_char(out, '}');
+	fetch_look(a->opts.fetch, FETCH_INFERENCE, &view);
+	if (!view.url)
+		return;
+	buf_append_str(out, STR(",\"inference\":{"));
+	write_origin(&view, view.url, out);
+	buf_append_char(out, '}');
+}
+
+/* The apps of one's own. Their names are the administrator's. */
+static void write_spaces(const struct admin *a, struct buf *out)
+{
+	buf_append_str(out, STR(",\"spaces\":["));
+	for (unsigned i = 0; i < a->opts.space_count; i++) {
+		struct fetch_view view;
+
+		fetch_look(a->opts.fetch, FETCH_SPACE_FIRST + i, &view);
+		buf_append_str(out, i ? STR(",{\"name\":") : STR("{\"name\":"));
+		json_write_string(out, str_from(a->opts.space_names[i]));
+		buf_append_char(out, ',');
+		write_origin(&view, view.url ? view.url : "", out);
+		buf_append_char(out, '}');
+	}
+	buf_append_char(out, ']');
 }
 
 static void write_rights(const struct admin *a, struct buf *out)
@@ -124,10 +151,11 @@ static void write_served(const struct admin *a, struct buf *out)
 {
 	buf_appendf(out,
 		    ",\"served\":{\"cache_bytes\":%llu,\"fill_bytes\":%llu,\"passed_bytes\":%llu,"
-		    "\"received_bytes\":%llu}",
+		    "\"received_bytes\":%llu,\"own_bytes\":%llu}",
 		    (unsigned long long)sent_from(a, 0), (unsigned long long)sent_from(a, 1),
 		    (unsigned long long)sent_from(a, 2),
-		    (unsigned long long)metrics_value(a->opts.metrics, METRIC_UPSTREAM_RECEIVED, 0, 0, 0));
+		    (unsigned long long)metrics_value(a->opts.metrics, METRIC_UPSTREAM_RECEIVED, 0, 0, 0),
+		    (unsigned long long)metrics_value(a->opts.metrics, METRIC_BACKEND_RECEIVED, 0, 0, 0));
 }
 
 int admin_status(struct admin *a, struct request *q, struct reply *r)
@@ -140,7 +168,7 @@ int admin_status(struct admin *a, struct request *q, struct reply *r)
 		return 0;
 	store_usage(a->opts.store, &usage);
 	flights_each(a->opts.flights, add_flight, &total);
-	buf_init(&body, 16384);
+	buf_init(&body, 65536);
 	buf_append_str(&body, STR("{\"version\":"));
 	json_write_string(&body, str_from(a->version));
 	buf_appendf(&body, ",\"started_at\":%lld,\"now\":%lld,", (long long)a->started_at,
@@ -148,14 +176,16 @@ int admin_status(struct admin *a, struct request *q, struct reply *r)
 	write_upstream(a, &body);
 	write_rights(a, &body);
 	write_backends(a, &body);
+	write_spaces(a, &body);
 	write_served(a, &body);
 	buf_appendf(&body,
 		    ",\"store\":{\"used_bytes\":%llu,\"reserved_bytes\":%llu,\"limit_bytes\":%llu,"
 		    "\"objects\":%llu,"
-		    "\"partial_bytes\":%llu,\"disk_free_bytes\":%llu}",
+		    "\"partial_bytes\":%llu,\"open_bytes\":%llu,\"disk_free_bytes\":%llu}",
 		    (unsigned long long)usage.used, (unsigned long long)usage.reserved,
 		    (unsigned long long)usage.limit, (unsigned long long)usage.objects,
-		    (unsigned long long)usage.partial, (unsigned long long)usage.disk_free);
+		    (unsigned long long)usage.partial, (unsigned long long)usage.open,
+		    (unsigned long long)usage.disk_free);
 	buf_appendf(&body,
 		    ",\"fills\":{\"running\":%u,\"readers\":%u,\"transfers\":%u,\"bytes\":%llu,\"held_"
 		    "bytes\":%llu,\"bytes_per_s\":%llu}",

@@ -118,9 +118,9 @@ static void write_usage(struct call *c, const struct usage *u)
 	write_groups(c, &groups);
 	(void)buf_appendf(&c->body,
 			  ",\"total\":{\"bytes\":%" PRIu64 ",\"unreferenced_bytes\":%" PRIu64
-			  ",\"used_bytes\":%" PRIu64 ",\"partial_bytes\":%" PRIu64 ",\"limit_bytes\":%" PRIu64
-			  "},\"hidden\":%" PRIu64 "}\n",
-			  u->bytes, u->unreferenced_bytes, store.used, store.partial, store.limit,
+			  ",\"used_bytes\":%" PRIu64 ",\"partial_bytes\":%" PRIu64 ",\"open_bytes\":%" PRIu64
+			  ",\"limit_bytes\":%" PRIu64 "},\"hidden\":%" PRIu64 "}\n",
+			  u->bytes, u->unreferenced_bytes, store.used, store.partial, store.open, store.limit,
 			  admin_count_hidden(c, u));
 	groups_done(&groups);
 }

@@ -56,6 +56,18 @@ static const char *state_name(enum backend_state state)
 	return names[state];
 }
 
+/* For people, who are not told that it is well before anybody has heard of it, or while it fails. */
+static const char *view_locked(const struct one *o)
+{
+	enum backend_state state = state_locked(o);
+
+	if (!o->is_heard)
+		return "not asked yet";
+	if (state == BACKEND_READY && (o->is_sick || o->failures))
+		return "failing";
+	return state_name(state);
+}
+
 void backends_each(struct backends *b, void (*each)(void *ctx, const struct backend_view *view), void *ctx)
 {
 	for (unsigned i = 0; i < backends_count(b); i++) {
@@ -63,8 +75,7 @@ void backends_each(struct backends *b, void (*each)(void *ctx, const struct back
 		struct backend_view view = { .name = o->name, .kind = policy_backend_name(o->kind) };
 
 		lock_take(&b->lock);
-		view.state = o->is_sick && state_locked(o) != BACKEND_BROKEN ? "failing"
-									     : state_name(state_locked(o));
+		view.state = view_locked(o);
 		view.running = o->running;
 		view.concurrency = o->concurrency;
 		view.models = o->served.count;
@@ -106,6 +117,7 @@ int backend_take_loading(struct backends *b, unsigned i, struct slot **ret)
 
 static void failed_locked(struct one *o, bool is_sick)
 {
+	o->is_heard = true;
 	o->is_loading = false;
 	o->is_sick = is_sick;
 	if (o->failures < FAILURES_MAX)
@@ -116,6 +128,7 @@ static void failed_locked(struct one *o, bool is_sick)
 
 static void answered_locked(struct one *o, bool is_probe)
 {
+	o->is_heard = true;
 	o->is_loading = false;
 	if (is_probe && o->is_sick)
 		return;
@@ -126,6 +139,7 @@ static void answered_locked(struct one *o, bool is_probe)
 /* One that could not be reached, and now says this, has been started again. */
 static void loading_locked(struct one *o)
 {
+	o->is_heard = true;
 	o->is_loading = true;
 	if (!o->is_sick)
 		o->failures = 0;

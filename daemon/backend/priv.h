@@ -40,6 +40,7 @@ struct one {
 	unsigned concurrency;
 	bool is_default, drops_unknown;
 	unsigned running, failures;
+	bool is_heard; /* something is known of it */
 	bool is_loading;
 	bool is_sick;   /* it answers, with errors: that it can be reached proves nothing */
 	bool is_trying; /* one call finds out whether it is well again */

@@ -92,8 +92,15 @@ bool fetch_is_offline(const struct fetch *f);
 bool fetch_is_down(const struct fetch *f);
 /* Is it known by now whether the Hub is there? Not yet at first: one connection of our own finds out. Cheap; any thread. */
 bool fetch_is_tried(const struct fetch *f);
-/* Why, in a few words; NULL while it is up. Static. */
-const char *fetch_down_reason(const struct fetch *f);
+/* For people: how an origin is, and since when; of a backend or the app of a Space as the last that asked it found it. */
+struct fetch_view {
+	const char *url;     /* for the life of f; NULL: it is not configured */
+	bool is_never_asked; /* hub.offline */
+	bool is_tried;       /* else nobody knows */
+	int64_t down_since;  /* wall clock; 0: it is up */
+	const char *reason;  /* in a few words; static; NULL while it is up */
+};
+void fetch_look(const struct fetch *f, enum fetch_origin which, struct fetch_view *ret);
 /* Since when, wall clock; 0 while it is up. */
 int64_t fetch_down_since(const struct fetch *f);
 

@@ -75,18 +75,29 @@ void health_note_words(struct home *h, CURLcode code)
 		atomic_store(&h->trouble, curl_easy_strerror(code));
 }
 
-const char *fetch_down_reason(const struct fetch *f)
+void fetch_look(const struct fetch *f, enum fetch_origin which, struct fetch_view *ret)
 {
-	if (f->is_offline)
-		return "hub.offline: it is never asked";
-	return fetch_is_down(f) ? trouble_of(&f->homes[FETCH_HUB]) : NULL;
+	const struct home *h = &f->homes[which];
+	bool is_never_asked = f->is_offline && !h->is_backend;
+
+	*ret = (struct fetch_view){ .url = h->url,
+				    .is_never_asked = is_never_asked,
+				    .is_tried = is_never_asked || atomic_load(&h->is_tried),
+				    .down_since = atomic_load(h->is_backend ? &h->failed_since_at
+									    : &h->down_since_at) };
+	if (is_never_asked)
+		ret->reason = "hub.offline: it is never asked";
+	else if (ret->down_since)
+		ret->reason = trouble_of(h);
 }
 
 void health_note_answer(struct home *h, int status)
 {
-	if (h->is_backend)
-		return;
 	atomic_store(&h->is_tried, true);
+	if (h->is_backend) {
+		atomic_store(&h->failed_since_at, 0);
+		return;
+	}
 	/* the viewer says 500 for what is wrong with a dataset */
 	if (is_hub(h) && health_is_trouble(status))
 		breaker_troubled(&h->breaker, false);
@@ -103,7 +114,14 @@ void health_note_silence(struct home *h)
 
 void health_note_failure(struct home *h, uint64_t began_mono_ms, int error)
 {
-	if (!h->is_backend && breaker_failed(&h->breaker, began_mono_ms, h->fetch->now))
+	int64_t up = 0;
+
+	if (h->is_backend) {
+		atomic_store(&h->is_tried, true);
+		(void)atomic_compare_exchange_strong(&h->failed_since_at, &up, clock_wall_s(h->fetch->clock));
+		return;
+	}
+	if (breaker_failed(&h->breaker, began_mono_ms, h->fetch->now))
 		went_down(h, why_gone, error);
 }
 

@@ -59,6 +59,8 @@ static void count_answer(struct transfer *t)
 {
 	if (t->home->is_backend) {
 		metrics_add(t->fetch->metrics, METRIC_BACKEND_REQUESTS, metric_code(t->head.status), 0, 0, 1);
+		if (origin_eq(&t->origin, &t->home->rules.hub))
+			health_note_answer(t->home, t->head.status);
 		return;
 	}
 	metrics_add(t->fetch->metrics, METRIC_UPSTREAM_REQUESTS, metric_code(t->head.status), 0, 0, 1);
@@ -146,8 +148,8 @@ static ssize_t take_final_body(struct transfer *t, const void *bytes, size_t len
 		return r; /* they come again */
 	t->received_bytes += len;
 	t->since_mono_ms = t->fetch->now;
-	if (!t->home->is_backend)
-		metrics_add(t->fetch->metrics, METRIC_UPSTREAM_RECEIVED, 0, 0, 0, len);
+	metrics_add(t->fetch->metrics,
+		    t->home->is_backend ? METRIC_BACKEND_RECEIVED : METRIC_UPSTREAM_RECEIVED, 0, 0, 0, len);
 	return r < 0 ? r : 0;
 }
 

@@ -44,6 +44,8 @@ struct home {
 	_Atomic int64_t down_since_at; /* 0: up */
 	_Atomic(const char *) trouble; /* what went wrong last, in libcurl's words; static, or NULL */
 	atomic_bool is_tried;          /* it was heard of, or found not to be there, since the start */
+	_Atomic int64_t
+		failed_since_at; /* of a backend, which has no breaker: its last answer or failure was this; 0: an answer */
 
 	/* the fetch thread's */
 	struct breaker breaker;

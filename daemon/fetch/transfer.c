@@ -322,6 +322,13 @@ static int check_complete(const struct transfer *t)
 	return 0;
 }
 
+static const char *what_is_silent(const struct home *h)
+{
+	if (h->which >= FETCH_SPACE_FIRST)
+		return "no answer from the app of a Space of one's own";
+	return h->is_backend ? "no answer from a backend" : "no answer from upstream";
+}
+
 /* The cause in words, for who looks why nothing comes: a name, a port, a certificate. Once in a while: each request has a line. */
 #define TELL_EVERY_MS 10000
 
@@ -335,7 +342,7 @@ static void tell_why(struct transfer *t, int error, CURLcode code)
 	    (t->home->told_mono_ms && now - t->home->told_mono_ms < TELL_EVERY_MS))
 		return;
 	t->home->told_mono_ms = now;
-	log_warning("fetch", t->home->is_backend ? "no answer from a backend" : "no answer from upstream",
+	log_warning("fetch", what_is_silent(t->home), LOG_TEXT("upstream", t->home->url),
 		    LOG_TEXT("host", t->origin.host), LOG_U64("port", t->origin.port),
 		    LOG_TEXT("reason", curl_easy_strerror(code)),
 		    LOG_TEXT("hint", code == CURLE_PEER_FAILED_VERIFICATION

@@ -111,6 +111,9 @@ void space_drop_tokens(const struct request *q, struct headers *fields);
 /* --- space_app.c --- */
 int space_app(struct hub *h, struct request *q, const struct hub_route *route, const struct space *s,
 	      struct reply *r);
+/* It cannot be had: which Space, and what to look at. */
+void space_tell_trouble(struct hub *h, struct request *q, const struct hub_route *route,
+			const struct space *s, int error, struct reply *r);
 /* Which text of an app is edited: SPACE_JSON or SPACE_HTML; -ENOENT: none of it. rest: the path within the app. */
 int space_form_of(struct str rest, struct str content_type);
 

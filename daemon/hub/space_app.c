@@ -221,6 +221,30 @@ static int serve_kept(const struct space_call *c, struct reply *r)
 	return error;
 }
 
+void space_tell_trouble(struct hub *h, struct request *q, const struct hub_route *route,
+			const struct space *s, int error, struct reply *r)
+{
+	struct fetch_view view;
+	SCOPED_BUF text;
+
+	buf_init(&text, 4096);
+	buf_appendf(&text, "the app of the Space %.*s", STR_ARGS(route->id));
+	q->result = RESULT_OFFLINE_MISS;
+	if (error != -EHOSTUNREACH) {
+		reply_error(r, q, ENDPOINT_FILE, error == -EACCES ? -EPERM : error, buf_str(&text));
+		return;
+	}
+	fetch_look(h->opts.fetch, s->origin, &view);
+	if (s->kind == SPACE_LOCAL)
+		buf_appendf(&text, " cannot be reached at the url of [space %.*s] in the configuration%s%s",
+			    STR_ARGS(route->id), view.reason ? ": " : "", view.reason ? view.reason : "");
+	else
+		buf_append_str(&text,
+			       STR(" cannot be reached, and this part of it is not kept; try again later"));
+	reply_refuse(r, ENDPOINT_FILE, 503,
+		     buf_error(&text) ? "the app of this Space cannot be reached" : text.bytes);
+}
+
 static int refuse(const struct space_call *c, int error, struct reply *r)
 {
 	relay_free(TAKE_PTR(c->q->relay));
@@ -231,16 +255,7 @@ static int refuse(const struct space_call *c, int error, struct reply *r)
 		c->q->result = RESULT_STALE_HIT;
 		return 0;
 	}
-	reply_error(r, c->q, ENDPOINT_FILE, error == -EACCES ? -EPERM : error, STR(""));
-	if (error == -EHOSTUNREACH)
-		reply_refuse(
-			r, ENDPOINT_FILE, 503,
-			c->s->kind == SPACE_LOCAL
-				? "the app of this Space cannot be reached at the url that the configuration "
-				  "names"
-				: "the app of this Space cannot be reached, and this part of it is not kept; "
-				  "try again later");
-	c->q->result = RESULT_OFFLINE_MISS;
+	space_tell_trouble(c->hub, c->q, c->route, c->s, error, r);
 	return 0;
 }
 

@@ -106,14 +106,11 @@ static int start(struct hub *h, struct request *q, const struct hub_route *route
 	return r;
 }
 
-static int refuse(struct request *q, int error, struct reply *r)
+static int refuse(struct hub *h, struct request *q, const struct hub_route *route, const struct space *s,
+		  int error, struct reply *r)
 {
 	dial_free(TAKE_PTR(q->dial));
-	reply_error(r, q, ENDPOINT_FILE, error == -EACCES ? -EPERM : error, STR(""));
-	if (error == -EHOSTUNREACH)
-		reply_refuse(r, ENDPOINT_FILE, 503,
-			     "the app of this Space cannot be reached; try again later");
-	q->result = RESULT_OFFLINE_MISS;
+	space_tell_trouble(h, q, route, s, error, r);
 	return 0;
 }
 
@@ -177,12 +174,12 @@ int space_socket(struct hub *h, struct request *q, const struct hub_route *route
 				? -EHOSTUNREACH
 				: start(h, q, route, s);
 	if (error < 0)
-		return refuse(q, error, r);
+		return refuse(h, q, route, s, error, r);
 	while ((error = dial_head(q->dial, &status, &fields)) == -EAGAIN)
 		if (request_park_dial(q) == -EAGAIN)
 			return -EAGAIN;
 	if (error < 0)
-		return refuse(q, error, r);
+		return refuse(h, q, route, s, error, r);
 	if (status != 101)
 		return refuse_as_app(q, status, r);
 	space_call_init(&c, h, q, route, s);

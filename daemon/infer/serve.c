@@ -198,6 +198,17 @@ static int fail(struct run *x, int error, struct reply *r)
 	return 0;
 }
 
+/* Nobody is asked: since nobody can be at all, or just now. */
+static int why_nobody(const struct run *x)
+{
+	bool could_be = backends_count(x->infer->opts.backends) ||
+			fetch_has_origin(x->infer->opts.fetch, FETCH_INFERENCE);
+
+	return could_be || x->call->control.only_if_cached || x->targets.rules->mode == INFER_OFFLINE
+		       ? -ENODATA
+		       : -EDESTADDRREQ;
+}
+
 /* Returns 0 with a reply; -EAGAIN parked; -EALREADY: from the top. */
 static int run_once(struct run *x, struct reply *r)
 {
@@ -211,7 +222,7 @@ static int run_once(struct run *x, struct reply *r)
 		return 0;
 	if (verdict == INFER_REFUSE || x->call->control.only_if_cached ||
 	    (verdict != INFER_ASK && x->known.upstream_is_down))
-		return fail(x, -ENODATA, r);
+		return fail(x, why_nobody(x), r);
 	error = answer(x, r);
 	return error == 0 || error == -EAGAIN || error == -EALREADY ? error : fail(x, error, r);
 }

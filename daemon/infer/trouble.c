@@ -57,7 +57,9 @@ static const struct {
 	  "no server that is configured for it here can do exactly what is asked: see its kind, and the "
 	  "parameters of the call" },
 	{ -EDESTADDRREQ, 404, "not_configured",
-	  "inference.url is not set: this server passes no inference calls on" },
+	  "inference.url is not set here (with a hub.url of one's own it must be), and no backend is "
+	  "configured: this "
+	  "server passes no inference calls on" },
 };
 
 void trouble(struct reply *r, struct request *q, const struct infer_path *p, struct str model, int error)

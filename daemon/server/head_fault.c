@@ -19,7 +19,10 @@ static const struct head_answer answers[HEAD_FAULT_COUNT] = {
 	[HEAD_BAD_VERSION] = { 505, "HTTP Version Not Supported",
 			       "Only HTTP/1.1 and HTTP/1.0 are spoken here.", "version" },
 	[HEAD_BAD_METHOD] = { 501, "Not Implemented", "This method is not known here.", "method" },
-	[HEAD_FORBIDDEN_METHOD] = { 405, "Method Not Allowed", "This method is not allowed here.", "method" },
+	[HEAD_FORBIDDEN_METHOD] = { 405, "Method Not Allowed",
+				    "This method is not allowed here; a tunnel (CONNECT) is opened only with "
+				    "intercept.enabled.",
+				    "method" },
 	[HEAD_BAD_FIELD] = { 400, "Bad Request", "A header line is malformed.", "field" },
 	[HEAD_FOLDED] = { 400, "Bad Request",
 			  "A header line begins with a space; folded lines are not accepted.",

@@ -235,16 +235,18 @@ void room_sub_used(struct store *s, uint64_t bytes)
 
 void store_usage(struct store *s, struct store_usage *ret_usage)
 {
-	uint64_t free_bytes = disk_free(s);
+	uint64_t free_bytes = disk_free(s), open;
 	SCOPED_LOCK(&s->lock);
 
 	store_show_locked(s);
+	open = atomic_load_explicit(&s->held_bytes, memory_order_relaxed);
 	*ret_usage = (struct store_usage){
 		.used = s->used,
 		.reserved = s->reserved,
 		.limit = s->size_max,
 		.objects = s->objects,
-		.partial = s->idle_part_bytes + atomic_load_explicit(&s->held_bytes, memory_order_relaxed),
+		.partial = s->idle_part_bytes + open,
+		.open = open,
 		.disk_free = free_bytes,
 	};
 }

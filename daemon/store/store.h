@@ -117,7 +117,8 @@ bool store_blob_is_open(struct store *s, const struct digest *sha256);
  * parts hold and are about to write. Only part_reserve() takes from it; what is missing then, the caller must
  * see evicted. */
 struct store_usage {
-	uint64_t used, reserved, limit, objects, partial, disk_free;
+	uint64_t used, reserved, limit, objects, disk_free;
+	uint64_t partial, open; /* what parts hold; what those hold that are open: not in used */
 };
 void store_usage(struct store *s, struct store_usage *ret_usage);
 /*

@@ -55,7 +55,8 @@ static void say_total(const struct json *root)
 	char a[SIZE_TEXT], b[SIZE_TEXT];
 
 	(void)fflush(stdout);
-	(void)fprintf(stderr, "%s on disk", size_text(json_number(total, "used_bytes"), a));
+	(void)fprintf(stderr, "%s on disk",
+		      size_text(json_number(total, "used_bytes") + json_number(total, "open_bytes"), a));
 	if (json_number(total, "limit_bytes"))
 		(void)fprintf(stderr, " of %s", size_text(json_number(total, "limit_bytes"), b));
 	if (partial)
@@ -64,10 +65,8 @@ static void say_total(const struct json *root)
 		(void)fprintf(stderr, ", %s of no repository any more", size_text(loose, b));
 	(void)fputs(".\n", stderr);
 	if (hidden)
-		(void)fprintf(stderr,
-			      "%" PRIu64
-			      " repositories that are not public are shown over the admin socket only.\n",
-			      hidden);
+		(void)fprintf(stderr, "%" PRIu64 " more, not public, %s shown over the admin socket only.\n",
+			      hidden, hidden == 1 ? "is" : "are");
 }
 
 int verb_du(const struct args *a)

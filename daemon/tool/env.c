@@ -148,7 +148,10 @@ static int collect_intercept(const struct args *a, enum shell shell, struct vari
 	SCOPED_FREE char *full = NULL;
 
 	if (!a->opts->intercept_address)
-		return tool_say(EX_CONFIG, "this cache does not intercept: intercept.enabled is no");
+		return tool_say(EX_CONFIG,
+				"intercept.enabled is no in the configuration that was read here; if the "
+				"daemon was told "
+				"otherwise, say it here too: --config, or --set intercept.enabled=yes");
 	if (!*a->opts->intercept_address)
 		return tool_say(EX_CONFIG, "the configuration does not say where clients find the proxy: "
 					   "server.listen has no address with a port");

@@ -247,9 +247,8 @@ static void say_found(const struct listing *l, uint64_t hidden)
 	(void)fprintf(stderr, "Found %zu repo(s) with %" PRIu64 " revision(s) and %s on disk.\n", l->count,
 		      l->revisions, size_text(l->bytes, size));
 	if (hidden)
-		(void)fprintf(stderr,
-			      "%" PRIu64 " more that are not public are shown over the admin socket only.\n",
-			      hidden);
+		(void)fprintf(stderr, "%" PRIu64 " more, not public, %s shown over the admin socket only.\n",
+			      hidden, hidden == 1 ? "is" : "are");
 }
 
 int verb_ls(const struct args *a)

@@ -115,6 +115,14 @@ static void say_near(struct removal *m, const struct repo_id *id)
 	if (client_each_repo(m->client, "", look_if_near, &near, &hidden) != 0)
 		return;
 	for (size_t i = 0; i < near.count; i++) {
+		if (strcmp(near.at[i].id, wanted) != 0)
+			continue;
+		(void)fputs("         its revisions: hfcache ls --revisions ", stderr);
+		print_plain(stderr, str_from(wanted));
+		(void)fputc('\n', stderr);
+		return;
+	}
+	for (size_t i = 0; i < near.count; i++) {
 		(void)fputs(i ? ", " : "         did you mean ", stderr);
 		print_plain(stderr, str_from(near.at[i].id));
 	}
@@ -192,6 +200,19 @@ static void remove_all(struct removal *m, bool is_dry)
 
 /* --- asking --- */
 
+/* What is gone cannot be got again while nobody can be asked for it. */
+static void warn_if_alone(const struct removal *m)
+{
+	SCOPED(json_free) struct json *root = NULL;
+	SCOPED_BUF text = { 0 };
+
+	if (client_get(m->client, "/-/status", &text) == 0 && json_parse(buf_str(&text), &root) == 0 &&
+	    json_is_false(json_get(json_get(root, "upstream"), "reachable")))
+		(void)fputs("hfcache: upstream cannot be reached just now: until it can, what is forgotten "
+			    "is not to be had\n",
+			    stderr);
+}
+
 static bool is_confirmed(const struct removal *m)
 {
 	char size[SIZE_TEXT], answer[16] = "";
@@ -227,6 +248,8 @@ int verb_rm(const struct args *a)
 		return tool_say(EX_USAGE,
 				"there is nobody to ask: say --yes, or --dry-run to see what would go");
 	buf_init(&m.json, 64 << 20);
+	if (!arg_has(a, FLAG_rm_yes))
+		warn_if_alone(&m);
 	if (!is_sure) {
 		remove_all(&m, true);
 		is_sure = m.code == 0 && is_confirmed(&m);

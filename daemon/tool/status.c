@@ -43,16 +43,18 @@ static void print_version(const struct json *s)
 	(void)putchar('\n');
 }
 
-static void print_upstream(const struct json *s)
+/* What is said of the Hub, of its inference router and of an app alike. */
+static void print_reachable(const struct json *s, const struct json *origin)
 {
-	const struct json *up = json_get(s, "upstream"), *reachable = json_get(up, "reachable");
-	uint64_t now = json_number(s, "now"), since = json_number(up, "unreachable_since");
-	struct str url = json_text(up, "url"), reason = json_text(up, "reason");
+	const struct json *reachable = json_get(origin, "reachable");
+	uint64_t now = json_number(s, "now"), since = json_number(origin, "unreachable_since");
+	struct str reason = json_text(origin, "reason");
 	char span[AGE_TEXT], at[TIME_TEXT];
 
-	print_head("upstream");
-	print_plain(stdout, url);
-	(void)putchar(' ');
+	if (json_is_true(json_get(origin, "never_asked"))) {
+		(void)puts("is not asked (hub.offline)");
+		return;
+	}
 	if (json_is_true(reachable))
 		(void)puts("is reachable");
 	else if (!json_is_false(reachable))
@@ -66,6 +68,36 @@ static void print_upstream(const struct json *s)
 		print_head("");
 		print_plain(stdout, reason);
 		(void)putchar('\n');
+	}
+}
+
+static void print_origin(const struct json *s, const char *name)
+{
+	const struct json *origin = json_get(s, name);
+	struct str url = json_text(origin, "url");
+
+	if (!origin)
+		return;
+	print_head(name);
+	print_plain(stdout, url);
+	(void)putchar(' ');
+	print_reachable(s, origin);
+}
+
+static void print_spaces(const struct json *s)
+{
+	bool is_first = true;
+
+	for (const struct json *space = json_first(json_get(s, "spaces")); space; space = json_next(space)) {
+		struct str name = json_text(space, "name"), url = json_text(space, "url");
+
+		print_head(is_first ? "spaces" : "");
+		is_first = false;
+		print_plain(stdout, name);
+		(void)fputs(" at ", stdout);
+		print_plain(stdout, url);
+		(void)putchar(' ');
+		print_reachable(s, space);
 	}
 }
 
@@ -98,8 +130,8 @@ static void print_limits(const struct json *s)
 static void print_store(const struct json *s)
 {
 	const struct json *store = json_get(s, "store");
-	uint64_t used = json_number(store, "used_bytes"), limit = json_number(store, "limit_bytes"),
-		 partial = json_number(store, "partial_bytes");
+	uint64_t used = json_number(store, "used_bytes") + json_number(store, "open_bytes"),
+		 limit = json_number(store, "limit_bytes"), partial = json_number(store, "partial_bytes");
 	char a[SIZE_TEXT], b[SIZE_TEXT], c[SIZE_TEXT];
 
 	print_head("store");
@@ -134,9 +166,11 @@ static void print_saved(const struct json *s)
 {
 	const struct json *served = json_get(s, "served");
 	uint64_t cache = json_number(served, "cache_bytes"), received = json_number(served, "received_bytes"),
-		 sent = cache + json_number(served, "fill_bytes") + json_number(served, "passed_bytes");
+		 sent = cache + json_number(served, "fill_bytes") + json_number(served, "passed_bytes"),
+		 own = json_number(served, "own_bytes");
 	char a[SIZE_TEXT], b[SIZE_TEXT];
 
+	sent -= own < sent - cache ? own : sent - cache; /* servers and apps of one's own save nothing */
 	print_head("saved");
 	(void)printf("%s of %s sent", size_text(sent > received ? sent - received : 0, a),
 		     size_text(sent, b));
@@ -186,12 +220,14 @@ static void print_rest(const struct json *s)
 static void print_status(const struct json *s)
 {
 	print_version(s);
-	print_upstream(s);
+	print_origin(s, "upstream");
 	print_limits(s);
+	print_origin(s, "inference");
 	print_store(s);
 	print_fills(s);
 	print_saved(s);
 	print_backends(s);
+	print_spaces(s);
 	print_rest(s);
 }
 

@@ -17,24 +17,23 @@
 #define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 
+/* From one unit to the next, as in the configuration. */
+#define SIZE_STEP 1024
+
 const char *size_text(uint64_t bytes, char ret[SIZE_TEXT])
 {
 	static const char units[] = "KMGTPE";
 	double value = (double)bytes;
 	int unit = -1;
 
-	if (bytes < 1000) {
+	if (bytes < SIZE_STEP) {
 		(void)snprintf(ret, SIZE_TEXT, "%u", (unsigned)bytes);
 		return ret;
 	}
-	while (value >= 999.95) {
-		value /= 1000;
+	do {
+		value /= SIZE_STEP;
 		unit++;
-	}
-	if (unit < 0) { /* 999.95 to 999.99 bytes do not exist, but the compiler cannot know */
-		value /= 1000;
-		unit = 0;
-	}
+	} while (value >= SIZE_STEP - 0.05); /* else it would read 1024.0 */
 	(void)snprintf(ret, SIZE_TEXT, "%.1f%c", value, units[unit]);
 	return ret;
 }
@@ -110,7 +109,7 @@ bool size_parse(const char *text, uint64_t *ret)
 	if (*rest)
 		unit = strchr(units, toupper((unsigned char)*rest));
 	for (const char *u = units; unit && u <= unit; u++)
-		value *= 1000;
+		value *= SIZE_STEP;
 	rest += unit ? 1 : 0;
 	if (*rest == 'b' || *rest == 'B')
 		rest++;
