@@ -14,6 +14,7 @@
 #include "common/alloc.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "server/priv.h"
 
 #include <cmocka.h>
 
@@ -67,6 +68,24 @@ int rig_tear_down(void **state)
 {
 	rig_free(*state);
 	return 0;
+}
+
+#define PATIENCE_MS 20000
+
+void wait_for_live(unsigned count)
+{
+	uint64_t began = now_ms();
+
+	while (fake_router_live() != count)
+		assert_true(now_ms() - began < PATIENCE_MS && usleep(1000) == 0);
+}
+
+void wait_for_connections(const struct rig *rig, unsigned count)
+{
+	uint64_t began = now_ms();
+
+	while (atomic_load(&rig->server->connections) != count)
+		assert_true(now_ms() - began < PATIENCE_MS && usleep(1000) == 0);
 }
 
 int try_dial(const struct rig *rig)

@@ -27,6 +27,11 @@ int rig_tear_down(void **state);
 #define CONFIGURED(test) cmocka_unit_test_setup_teardown(test, rig_set_up, rig_tear_down)
 #define STARTED(test) cmocka_unit_test_setup_teardown(test, rig_set_up_started, rig_tear_down)
 
+/* Until so many readers, relays and slow answers are there: what was said has been read by then. */
+void wait_for_live(unsigned count);
+/* Until the server knows of so many connections. */
+void wait_for_connections(const struct rig *rig, unsigned count);
+
 /* A connection, or -1. */
 int try_dial(const struct rig *rig);
 int dial(const struct rig *rig);

@@ -5,10 +5,10 @@
 #include "flight_rig.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +26,27 @@ void rig_sleep_ms(unsigned ms)
 	struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
 
 	nanosleep(&t, NULL);
+}
+
+/* --- who waits for the disk: the program's own definition goes before the C library's --------------------------- */
+
+static atomic_uint synced, synced_on_fetch;
+
+int caught_fdatasync(int fd) __asm__("fdatasync");
+int caught_fdatasync(int fd)
+{
+	char name[32] = "";
+
+	(void)pthread_getname_np(pthread_self(), name, sizeof(name));
+	atomic_fetch_add(&synced, 1);
+	if (strstr(name, "fetch"))
+		atomic_fetch_add(&synced_on_fetch, 1);
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+unsigned rig_synced(void)
+{
+	return atomic_load(&synced);
 }
 
 /* --- what main would introduce ---------------------------------------------------------------------------------- */
@@ -104,8 +125,14 @@ static void on_checkpoint(void *ctx, struct part *part)
 static uint64_t shifted_mono_ms(void *ctx)
 {
 	struct rig *r = ctx;
+	uint64_t stopped = atomic_load(&r->stopped_at_ms);
 
-	return clock_mono_ms(&clock_system) + atomic_load(&r->shift_ms);
+	return (stopped ? stopped : clock_mono_ms(&clock_system)) + atomic_load(&r->shift_ms);
+}
+
+void rig_stop_clock(struct rig *r)
+{
+	atomic_store(&r->stopped_at_ms, clock_mono_ms(&clock_system));
 }
 
 void rig_open(struct rig *r)
@@ -189,6 +216,7 @@ void rig_stop(struct rig *r)
 	char command[128];
 
 	rig_close(r);
+	assert_int_equal(atomic_load(&synced_on_fetch), 0);
 	metrics_free(r->metrics);
 	upstream_stop(&r->up);
 	(void)snprintf(command, sizeof(command), "rm -rf '%s'", r->dir);
@@ -206,6 +234,14 @@ bool rig_is_stored(struct rig *r)
 		return false;
 	(void)blob_unref(blob);
 	return true;
+}
+
+struct store_usage rig_usage(struct rig *r)
+{
+	struct store_usage u;
+
+	store_usage(r->store, &u);
+	return u;
 }
 
 /* --- clients ---------------------------------------------------------------------------------------------------- */
@@ -339,6 +375,7 @@ void client_run(struct client *c)
 	SCOPED(reader_free) struct reader *reader = NULL;
 
 	c->join_error = client_join(c, &reader);
+	atomic_store(&c->has_asked, true);
 	if (c->join_error < 0)
 		return;
 	c->has_joined = reader_has_joined(reader);
@@ -364,4 +401,39 @@ void client_begin(struct client *c)
 void client_end(struct client *c)
 {
 	pthread_join(c->thread, NULL);
+}
+
+void assert_all_right(const struct client *c, uint64_t bytes)
+{
+	assert_int_equal(c->join_error, 0);
+	assert_int_equal(c->start_error, 0);
+	assert_int_equal(c->error, 0);
+	assert_true(c->is_right);
+	assert_int_equal(c->got, bytes);
+}
+
+void assert_next_is_right(struct rig *r)
+{
+	struct client next = { .rig = r };
+
+	client_run(&next);
+	assert_all_right(&next, r->id.size);
+	assert_true(rig_is_stored(r));
+}
+
+unsigned count_storage_calls(const struct rig *r)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->up.calls; i++)
+		n += r->up.call[i].is_storage;
+	return n;
+}
+
+const struct upstream_call *last_storage_call(const struct rig *r)
+{
+	for (unsigned i = r->up.calls; i-- > 0;)
+		if (r->up.call[i].is_storage)
+			return &r->up.call[i];
+	return NULL;
 }

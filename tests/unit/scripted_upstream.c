@@ -217,8 +217,14 @@ static bool send_body(struct connection *c, struct upstream_call *call, uint64_t
 	while (at < end && !atomic_load(&u->private->is_stopping)) {
 		uint64_t speed = atomic_load(&u->bytes_per_s), cut = atomic_load(&u->cut_at);
 		uint64_t stall = atomic_load(&u->stall_at), flip = atomic_load(&u->flip_at);
-		uint64_t n = end - at < PIECE ? end - at : PIECE;
+		uint64_t n = end - at < PIECE ? end - at : PIECE, hold = atomic_load(&u->hold_at);
 
+		if (hold && at == hold) {
+			sleep_us(2000);
+			continue;
+		}
+		if (at < hold && n > hold - at)
+			n = hold - at;
 		if (speed && speed < 100 * PIECE && n > speed / 100 + 1)
 			n = speed / 100 + 1;
 		if (reaches(cut, at, at + n) && use_up(&u->cut_times)) {

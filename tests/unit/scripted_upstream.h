@@ -38,6 +38,7 @@ struct upstream {
 	atomic_int flip_times;
 	_Atomic uint64_t stall_at; /* waits stall_ms when this offset is reached, once */
 	atomic_int stall_ms;
+	_Atomic uint64_t hold_at; /* who comes to this offset waits there until it is another */
 	atomic_bool ignores_ranges;
 	atomic_bool lies_about_range; /* Content-Range one byte off */
 	atomic_bool is_encoded;       /* Content-Encoding: gzip */
@@ -55,8 +56,8 @@ struct upstream {
 	/* what happened */
 	atomic_uint calls;
 	struct upstream_call call[UPSTREAM_CALLS_MAX];
-	_Atomic uint64_t sent;          /* body bytes of the storage */
-	_Atomic uint64_t first_byte_us; /* monotonic, of the first body byte */
+	_Atomic uint64_t sent;           /* body bytes of the storage */
+	_Atomic uint64_t first_byte_us;  /* monotonic, of the first body byte */
 	atomic_uint open_now, open_most; /* connections that have asked something */
 
 	struct upstream_private *private;

@@ -1,96 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* auth: who may read what follows from upstream's own answers to the same token, and from nothing else. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "auth_rig.h"
+
 #include <string.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include "auth/auth.h"
-#include "common/alloc.h"
-#include "common/clock.h"
-#include "metrics/metrics.h"
-
-#define TTL_S 300
-
-struct fixture {
-	char folder[64];
-	struct metrics *metrics;
-	struct index *index;
-	struct auth *auth;
-	struct clock clock;
-	int64_t now;
-};
-
-static int64_t fixture_now(void *ctx)
-{
-	return ((struct fixture *)ctx)->now;
-}
-
-static int set_up(void **state)
-{
-	struct fixture *f = xcalloc(1, sizeof(*f));
-	SCOPED_FREE char *path = NULL;
-	const char *reason;
-
-	(void)snprintf(f->folder, sizeof(f->folder), "/tmp/test-auth-XXXXXX");
-	assert_non_null(mkdtemp(f->folder));
-	path = xasprintf("%s/index.db", f->folder);
-	f->clock = (struct clock){ .wall_s = fixture_now, .ctx = f };
-	f->now = 1000000;
-	f->metrics = metrics_new();
-	assert_true(index_open(&(struct index_opts){ .path = path,
-						     .memory_entries = 1000,
-						     .metrics = f->metrics,
-						     .clock = &f->clock },
-			       &f->index, &reason) >= 0);
-	f->auth = auth_new(&(struct auth_opts){ .index = f->index,
-						.key = (const uint8_t *)"0123456789abcdef0123456789abcdef",
-						.clock = &f->clock });
-	auth_set_rules(f->auth, &(struct auth_rules){ .offline_access = OFFLINE_GRANTS,
-						      .offline_grace_ms = 7 * 86400 * 1000ULL,
-						      .grant_ttl_ms = TTL_S * 1000,
-						      .public_ttl_ms = 900 * 1000,
-						      .deny_ttl_ms = 30 * 1000 });
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-	static const char *const left[] = { "index.db", "index.db-wal", "index.db-shm" };
-
-	auth_free(f->auth);
-	index_close(f->index);
-	metrics_free(f->metrics);
-	for (size_t i = 0; i < 3; i++) {
-		SCOPED_FREE char *path = xasprintf("%s/%s", f->folder, left[i]);
-
-		(void)unlink(path);
-	}
-	(void)rmdir(f->folder);
-	free(f);
-	return 0;
-}
-
-static int subject_of(struct fixture *f, const char *authorization, struct subject *s)
-{
-	struct headers h;
-	int r;
-
-	headers_init(&h);
-	if (authorization)
-		assert_int_equal(headers_add(&h, STR("Authorization"), str_from(authorization)), 0);
-	r = auth_subject(f->auth, &h, STR("192.0.2.1"), s);
-	headers_done(&h);
-	return r;
-}
 
 static enum access_verdict may(struct fixture *f, const struct subject *s, enum access_level level,
 			       bool is_down)
@@ -126,11 +38,11 @@ static void one_token_in_any_form_is_one_subject(void **state)
 {
 	struct subject a, b, c, d, other;
 
-	assert_int_equal(subject_of(*state, "Bearer hf_abc", &a), 0);
-	assert_int_equal(subject_of(*state, "bearer  hf_abc", &b), 0);
-	assert_int_equal(subject_of(*state, "Basic dXNlcjpoZl9hYmM=", &c), 0); /* user:hf_abc */
-	assert_int_equal(subject_of(*state, "Basic aGZfYWJjOg==", &d), 0);     /* hf_abc: */
-	assert_int_equal(subject_of(*state, "Bearer hf_abd", &other), 0);
+	assert_int_equal(rig_subject(*state, "Bearer hf_abc", &a), 0);
+	assert_int_equal(rig_subject(*state, "bearer  hf_abc", &b), 0);
+	assert_int_equal(rig_subject(*state, "Basic dXNlcjpoZl9hYmM=", &c), 0); /* user:hf_abc */
+	assert_int_equal(rig_subject(*state, "Basic aGZfYWJjOg==", &d), 0);     /* hf_abc: */
+	assert_int_equal(rig_subject(*state, "Bearer hf_abd", &other), 0);
 	assert_memory_equal(a.id, b.id, SUBJECT_BYTES);
 	assert_memory_equal(a.id, c.id, SUBJECT_BYTES);
 	assert_memory_equal(a.id, d.id, SUBJECT_BYTES);
@@ -147,23 +59,23 @@ static void malformed_credentials_are_refused_not_anonymous(void **state)
 	SCOPED_BUF longer;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]) - 1; i++)
-		assert_int_equal(subject_of(*state, bad[i], &s), -EINVAL);
+		assert_int_equal(rig_subject(*state, bad[i], &s), -EINVAL);
 	buf_init(&longer, 10000);
 	buf_append_str(&longer, STR("Bearer "));
 	for (int i = 0; i < 5000; i++)
 		buf_append_char(&longer, 'a');
-	assert_int_equal(subject_of(*state, longer.bytes, &s), -EINVAL);
+	assert_int_equal(rig_subject(*state, longer.bytes, &s), -EINVAL);
 }
 
 static void a_scheme_without_a_token_names_nobody(void **state)
 {
 	struct subject nobody, empty;
 
-	assert_int_equal(subject_of(*state, NULL, &nobody), 0);
-	assert_int_equal(subject_of(*state, "Bearer", &empty), 0);
+	assert_int_equal(rig_subject(*state, NULL, &nobody), 0);
+	assert_int_equal(rig_subject(*state, "Bearer", &empty), 0);
 	assert_memory_equal(nobody.id, empty.id, SUBJECT_BYTES);
 	assert_null(empty.token);
-	assert_int_equal(subject_of(*state, "bearer  ", &empty), 0);
+	assert_int_equal(rig_subject(*state, "bearer  ", &empty), 0);
 	assert_null(empty.token);
 }
 
@@ -171,8 +83,8 @@ static void nothing_is_allowed_before_upstream_said_so(void **state)
 {
 	struct subject anonymous, alice;
 
-	assert_int_equal(subject_of(*state, NULL, &anonymous), 0);
-	assert_int_equal(subject_of(*state, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(*state, NULL, &anonymous), 0);
+	assert_int_equal(rig_subject(*state, "Bearer alice", &alice), 0);
 	assert_int_equal(may(*state, &anonymous, ACCESS_META, false), ACCESS_PROBE);
 	assert_int_equal(may(*state, &alice, ACCESS_FILES, false), ACCESS_PROBE);
 	assert_int_equal(may(*state, &alice, ACCESS_FILES, true), ACCESS_DENY);
@@ -184,9 +96,9 @@ static void a_grant_is_for_one_subject_and_ends(void **state)
 	struct fixture *f = *state;
 	struct subject anonymous, alice, bob;
 
-	assert_int_equal(subject_of(f, NULL, &anonymous), 0);
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
-	assert_int_equal(subject_of(f, "Bearer bob", &bob), 0);
+	assert_int_equal(rig_subject(f, NULL, &anonymous), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer bob", &bob), 0);
 	learn(f, &alice, ACCESS_FILES, 302, NULL, NULL);
 	assert_int_equal(may(f, &alice, ACCESS_FILES, false), ACCESS_ALLOW);
 	assert_int_equal(may(f, &bob, ACCESS_FILES, false), ACCESS_PROBE);
@@ -204,8 +116,8 @@ static void what_anonymous_may_read_everybody_may(void **state)
 	struct fixture *f = *state;
 	struct subject anonymous, bob;
 
-	assert_int_equal(subject_of(f, NULL, &anonymous), 0);
-	assert_int_equal(subject_of(f, "Bearer bob", &bob), 0);
+	assert_int_equal(rig_subject(f, NULL, &anonymous), 0);
+	assert_int_equal(rig_subject(f, "Bearer bob", &bob), 0);
 	learn(f, &anonymous, ACCESS_FILES, 200, NULL, NULL);
 	assert_int_equal(may(f, &bob, ACCESS_FILES, false), ACCESS_ALLOW);
 	/* and loses it again when the repo closes */
@@ -221,7 +133,7 @@ static void metadata_proves_nothing_about_files(void **state)
 	struct fixture *f = *state;
 	struct subject alice;
 
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
 	learn(f, &alice, ACCESS_META, 200, NULL, NULL);
 	assert_int_equal(may(f, &alice, ACCESS_META, false), ACCESS_ALLOW);
 	assert_int_equal(may(f, &alice, ACCESS_FILES, false), ACCESS_PROBE);
@@ -240,8 +152,8 @@ static void old_proof_for_files_outlives_an_answer_about_metadata(void **state)
 	struct fixture *f = *state;
 	struct subject anonymous, alice;
 
-	assert_int_equal(subject_of(f, NULL, &anonymous), 0);
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, NULL, &anonymous), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
 	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
 	learn(f, &anonymous, ACCESS_FILES, 200, NULL, NULL);
 	f->now += 3600;
@@ -272,7 +184,7 @@ static void only_a_gated_repo_keeps_showing_its_card(void **state)
 	struct fixture *f = *state;
 	struct subject alice;
 
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
 	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
 	f->now += 10;
 	learn(f, &alice, ACCESS_FILES, 404, "RepoNotFound", "Repository not found");
@@ -294,7 +206,7 @@ static void a_late_yes_does_not_undo_a_younger_no(void **state)
 	struct fixture *f = *state;
 	struct subject alice;
 
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
 	f->now += 10;
 	learn(f, &alice, ACCESS_FILES, 404, "RepoNotFound", "Repository not found");
 	f->now -= 5; /* asked before, answered after */
@@ -310,8 +222,8 @@ static void a_refusal_is_repeated_in_upstreams_words_to_its_subject(void **state
 	struct refusal refusal;
 	struct subject alice, bob;
 
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
-	assert_int_equal(subject_of(f, "Bearer bob", &bob), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer bob", &bob), 0);
 	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
 	learn(f, &alice, ACCESS_FILES, 403, "GatedRepo", "Access to model acme/x is restricted");
 	assert_int_equal(auth_may_read(f->auth, &alice, STR("models/acme/x"), ACCESS_FILES, UPSTREAM_ANSWERS,
@@ -333,7 +245,7 @@ static void trouble_is_no_verdict(void **state)
 	struct fixture *f = *state;
 	struct subject alice;
 
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
 	for (size_t i = 0; i < sizeof(trouble) / sizeof(trouble[0]); i++) {
 		learn(f, &alice, ACCESS_FILES, trouble[i], NULL, NULL);
 		assert_int_equal(may(f, &alice, ACCESS_FILES, false), ACCESS_PROBE);
@@ -351,7 +263,7 @@ static void a_dead_token_loses_everything(void **state)
 	struct subject alice;
 	struct headers h;
 
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
 	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
 	headers_init(&h);
 	headers_add(&h, STR("X-Error-Message"), STR("Invalid credentials in Authorization header"));
@@ -372,14 +284,14 @@ static void a_clock_set_back_makes_grants_unusable(void **state)
 	struct fixture *f = *state;
 	struct subject alice;
 
-	assert_int_equal(subject_of(f, "Bearer alice", &alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer alice", &alice), 0);
 	learn(f, &alice, ACCESS_FILES, 200, NULL, NULL);
 	f->now -= 3600;
 	assert_int_equal(may(f, &alice, ACCESS_FILES, false), ACCESS_PROBE);
 	subject_done(&alice);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

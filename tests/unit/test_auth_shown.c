@@ -1,96 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* auth: what is held is seen by who was shown it, whatever repo has its name now. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include "auth/auth.h"
-#include "common/alloc.h"
-#include "common/clock.h"
-#include "metrics/metrics.h"
-
-#define TTL_S 300
-
-struct fixture {
-	char folder[64];
-	struct metrics *metrics;
-	struct index *index;
-	struct auth *auth;
-	struct clock clock;
-	int64_t now;
-};
-
-static int64_t fixture_now(void *ctx)
-{
-	return ((struct fixture *)ctx)->now;
-}
-
-static int set_up(void **state)
-{
-	struct fixture *f = xcalloc(1, sizeof(*f));
-	SCOPED_FREE char *path = NULL;
-	const char *reason;
-
-	(void)snprintf(f->folder, sizeof(f->folder), "/tmp/test-auth-XXXXXX");
-	assert_non_null(mkdtemp(f->folder));
-	path = xasprintf("%s/index.db", f->folder);
-	f->clock = (struct clock){ .wall_s = fixture_now, .ctx = f };
-	f->now = 1000000;
-	f->metrics = metrics_new();
-	assert_true(index_open(&(struct index_opts){ .path = path,
-						     .memory_entries = 1000,
-						     .metrics = f->metrics,
-						     .clock = &f->clock },
-			       &f->index, &reason) >= 0);
-	f->auth = auth_new(&(struct auth_opts){ .index = f->index,
-						.key = (const uint8_t *)"0123456789abcdef0123456789abcdef",
-						.clock = &f->clock });
-	auth_set_rules(f->auth, &(struct auth_rules){ .offline_access = OFFLINE_GRANTS,
-						      .offline_grace_ms = 7 * 86400 * 1000ULL,
-						      .grant_ttl_ms = TTL_S * 1000,
-						      .public_ttl_ms = 900 * 1000,
-						      .deny_ttl_ms = 30 * 1000 });
-	*state = f;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *f = *state;
-	static const char *const left[] = { "index.db", "index.db-wal", "index.db-shm" };
-
-	auth_free(f->auth);
-	index_close(f->index);
-	metrics_free(f->metrics);
-	for (size_t i = 0; i < 3; i++) {
-		SCOPED_FREE char *path = xasprintf("%s/%s", f->folder, left[i]);
-
-		(void)unlink(path);
-	}
-	(void)rmdir(f->folder);
-	free(f);
-	return 0;
-}
-
-static int subject_of(struct fixture *f, const char *authorization, struct subject *s)
-{
-	struct headers h;
-	int r;
-
-	headers_init(&h);
-	if (authorization)
-		assert_int_equal(headers_add(&h, STR("Authorization"), str_from(authorization)), 0);
-	r = auth_subject(f->auth, &h, STR("192.0.2.1"), s);
-	headers_done(&h);
-	return r;
-}
+#include "auth_rig.h"
 
 #define REPO STR("models/acme/x")
 #define OLD STR("1111111111111111111111111111111111111111")
@@ -102,9 +12,9 @@ struct people {
 
 static void people_init(struct fixture *f, struct people *p)
 {
-	assert_int_equal(subject_of(f, "Bearer hf_alice", &p->alice), 0);
-	assert_int_equal(subject_of(f, "Bearer hf_bob", &p->bob), 0);
-	assert_int_equal(subject_of(f, NULL, &p->nobody), 0);
+	assert_int_equal(rig_subject(f, "Bearer hf_alice", &p->alice), 0);
+	assert_int_equal(rig_subject(f, "Bearer hf_bob", &p->bob), 0);
+	assert_int_equal(rig_subject(f, NULL, &p->nobody), 0);
 }
 
 static void people_done(struct people *p)
@@ -262,7 +172,7 @@ static void the_administrators_word_opens_all_that_is_held(void **state)
 	people_done(&p);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
 
 int main(void)
 {

@@ -111,7 +111,7 @@ static void answer(void *ctx, struct upstream_call *c)
 static int set_up(void **state)
 {
 	struct fixture *x = xcalloc(1, sizeof(*x));
-	struct fetch_opts opts = { .connect_timeout_ms = 1000, .clock = &clock_system };
+	struct fetch_opts opts = { .connect_timeout_ms = 10000, .clock = &clock_system };
 
 	pthread_mutex_init(&x->mutex, NULL);
 	buf_init(&x->kept, LONG_BYTES);

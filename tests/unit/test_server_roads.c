@@ -76,21 +76,13 @@ static int set_up_taking(void **state)
 	return 0;
 }
 
-static void wait_for_no_connection(const struct rig *rig)
-{
-	uint64_t began = now_ms();
-
-	while (atomic_load(&rig->server->connections) > 0)
-		assert_true(now_ms() - began < 20000 && usleep(2000) == 0);
-}
-
 /* What was given away works both ways, whatever the library does to its own descriptor. */
 static void expect_both_ways(struct rig *rig, int client)
 {
 	struct sockaddr_in *from = (struct sockaddr_in *)&taker.from;
 	char text[64];
 
-	wait_for_no_connection(rig);
+	wait_for_connections(rig, 0);
 	assert_true(from->sin_family == AF_INET && from->sin_addr.s_addr == htonl(INADDR_LOOPBACK));
 	say(taker.fd, "to the client");
 	assert_int_equal(recv(client, text, sizeof(text), 0), 13);
@@ -269,7 +261,7 @@ static void joins_a_client_to_the_host_of_its_upgrade(void **state)
 	expect_bytes(host, "\x81\x05"
 			   "early\x81\x04"
 			   "late");
-	wait_for_no_connection(rig); /* it is no connection of the server any more, and lives on */
+	wait_for_connections(rig, 0); /* it is no connection of the server any more, and lives on */
 	say(fd, "GET / HTTP/1.1\r\n");
 	expect_bytes(host, "GET / HTTP/1.1\r\n");
 	(void)close(host);
@@ -343,7 +335,7 @@ static void a_client_that_leaves_before_its_upgrade_leaves_nothing(void **state)
 		(void)send(host, "frame", 5, MSG_NOSIGNAL);
 		assert_true(now_ms() - began < 20000 && usleep(2000) == 0);
 	}
-	wait_for_no_connection(rig);
+	wait_for_connections(rig, 0);
 	(void)close(host);
 	(void)close(listener);
 }

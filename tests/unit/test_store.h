@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -26,8 +27,8 @@
 struct fixture {
 	char root[256]; /* removed at the end */
 	char path[300]; /* of the store, below root */
-	int64_t wall_s;
-	uint64_t mono_ms;
+	_Atomic int64_t wall_s;
+	_Atomic uint64_t mono_ms;
 	struct clock clock;
 	struct metrics *metrics;
 	struct store *store;
@@ -71,12 +72,11 @@ static inline void reopen(struct fixture *f)
 	assert_int_equal(store_recover(f->store, NULL, NULL), 0);
 }
 
-static inline struct fixture *fixture_new(void)
+static inline struct fixture *fixture_new_below(const char *folder)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	const char *tmp = getenv("TMPDIR");
 
-	(void)snprintf(f->root, sizeof(f->root), "%s/store-test-XXXXXX", tmp ? tmp : "/tmp");
+	(void)snprintf(f->root, sizeof(f->root), "%s/store-test-XXXXXX", folder);
 	assert_non_null(mkdtemp(f->root));
 	(void)snprintf(f->path, sizeof(f->path), "%s/store", f->root);
 	f->wall_s = time(NULL);
@@ -84,6 +84,24 @@ static inline struct fixture *fixture_new(void)
 	f->clock = (struct clock){ .mono_ms = fixture_mono, .wall_s = fixture_wall, .ctx = f };
 	f->metrics = metrics_new();
 	return f;
+}
+
+static inline struct fixture *fixture_new(void)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	return fixture_new_below(tmp ? tmp : "/tmp");
+}
+
+/* In memory where that is large enough: for thousands of files of which nobody asks whether they are on a disk. */
+static inline struct fixture *fixture_new_in_memory(void)
+{
+	struct statvfs v;
+
+	if (getenv("TMPDIR") || statvfs("/dev/shm", &v) < 0 || access("/dev/shm", W_OK) < 0 ||
+	    (uint64_t)v.f_bavail * v.f_frsize < 48u << 20)
+		return fixture_new();
+	return fixture_new_below("/dev/shm");
 }
 
 static inline int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)

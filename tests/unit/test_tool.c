@@ -11,14 +11,14 @@
 
 #include "tool/priv.h"
 
-static void sizes_are_written_in_thousands(void **state)
+static void sizes_are_written_as_the_configuration_has_them(void **state)
 {
 	static const struct {
 		uint64_t bytes;
 		const char *text;
 	} cases[] = {
-		{ 0, "0" },         { 999, "999" },         { 1000, "1.0K" },       { 999949, "999.9K" },
-		{ 999950, "1.0M" }, { 5300000000, "5.3G" }, { UINT64_MAX, "18.4E" }
+		{ 0, "0" },          { 1023, "1023" },       { 1024, "1.0K" },       { 1048524, "1023.9K" },
+		{ 1048525, "1.0M" }, { 4ull << 30, "4.0G" }, { 5300000000, "4.9G" }, { UINT64_MAX, "16.0E" }
 	};
 	char text[SIZE_TEXT];
 
@@ -35,10 +35,10 @@ static void sizes_and_times_are_read_or_refused(void **state)
 	};
 	uint64_t v = 0;
 
-	assert_true(size_parse("30g", &v) && v == 30000000000);
-	assert_true(size_parse("1.5GB", &v) && v == 1500000000);
+	assert_true(size_parse("30g", &v) && v == 30ull << 30);
+	assert_true(size_parse("1.5GB", &v) && v == 3ull << 29);
 	assert_true(size_parse("700", &v) && v == 700);
-	assert_true(size_parse("2Mb", &v) && v == 2000000);
+	assert_true(size_parse("2Mb", &v) && v == 2 << 20);
 	assert_true(size_parse("12b", &v) && v == 12);
 	for (size_t i = 0; i < sizeof(no_size) / sizeof(no_size[0]); i++)
 		assert_false(size_parse(no_size[i], &v));
@@ -110,8 +110,8 @@ static void filters_are_read_and_applied(void **state)
 	struct filter f;
 
 	assert_true(filter_parse("size>30g", &f) && f.key == FILTER_SIZE && f.op == OP_MORE &&
-		    f.value == 30000000000);
-	assert_true(filter_fits(&f, 30000000001, 0, 0, 0) && !filter_fits(&f, 30000000000, 0, 0, 0));
+		    f.value == 30ull << 30);
+	assert_true(filter_fits(&f, (30ull << 30) + 1, 0, 0, 0) && !filter_fits(&f, 30ull << 30, 0, 0, 0));
 	assert_true(filter_parse("files <= 2", &f) && filter_fits(&f, 9, 2, 0, 0) &&
 		    !filter_fits(&f, 0, 3, 0, 0));
 	assert_true(filter_parse("used>30d", &f));
@@ -215,7 +215,7 @@ static void every_flag_belongs_to_a_verb_and_is_told(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sizes_are_written_in_thousands),
+		cmocka_unit_test(sizes_are_written_as_the_configuration_has_them),
 		cmocka_unit_test(sizes_and_times_are_read_or_refused),
 		cmocka_unit_test(ages_are_told_in_their_largest_unit),
 		cmocka_unit_test(ids_are_read_as_the_hubs_own_command_writes_them),

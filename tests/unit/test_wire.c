@@ -261,7 +261,7 @@ static void stops_parked_bodies_with_the_server(void **state)
 
 	for (size_t i = 0; i < 4; i++)
 		fds[i] = ask(*state, "/grow/3000000?step=10&ms=50");
-	(void)usleep(200000);
+	wait_for_live(4);
 	assert_int_equal(server_drain(((struct rig *)*state)->server, 50), 4);
 	rig_free(*state);
 	for (size_t i = 0; i < 4; i++)
