@@ -10,8 +10,10 @@ import os
 import re
 import secrets
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +43,26 @@ def wait_for(condition, seconds=10.0, every=0.02, why=""):
         time.sleep(every)
 
 
+def within(seconds, ask, tries=5):
+    """What ask() gives, as soon as it took less than so long: what else the machine does makes some tries longer, not every one."""
+    took = []
+    for _ in range(tries):
+        began = time.monotonic()
+        answer = ask()
+        took.append(time.monotonic() - began)
+        if took[-1] < seconds * SLOW:
+            return answer
+    raise AssertionError(f"it took {min(took):.3f} s at best, not {seconds} s: {answer}")
+
+
+def soon(seconds, scenario, tries=3):
+    """As within(), for a scenario that measures by itself: it returns how long what is promised took."""
+    took = []
+    while not took or took[-1] >= seconds * SLOW:
+        assert len(took) < tries, f"it took {min(took):.3f} s at best, not {seconds} s"
+        took.append(scenario())
+
+
 def parse_log_line(line):
     """A dict of one logfmt line."""
     out = {}
@@ -65,7 +87,7 @@ class Daemon:
             self.options["hub_url"] = getattr(hub, "url", hub)
         self.options |= {k: str(v) for k, v in options.items()}
         self.process = None
-        self.runs = 0
+        self.runs = self.marks = 0
         self.url = self.port = None
         self.host = True        # what the harness itself says in Host; True: the address
         self.may_fail = set()
@@ -230,6 +252,10 @@ class Daemon:
         assert values, f"no metric {name} {labels}"
         return sum(values)
 
+    def received(self):
+        """Bytes from upstream. What the double has handed to its kernel is more, by what was on the way when a transfer ended."""
+        return self.metric("hfcache_upstream_received_bytes_total")
+
     def status(self):
         return self.get("/-/status").json()
 
@@ -246,6 +272,20 @@ class Daemon:
         return int(re.search(r"Threads:\s+(\d+)", self._proc("status").read_text())[1])
 
     # --- its store ---
+
+    def counted(self, what, *values):
+        """SELECT COUNT(*) FROM what, of the index on disk."""
+        with closing(sqlite3.connect(f"file:{self.store / 'index.db'}?mode=ro", uri=True)) as db:
+            return db.execute(f"SELECT COUNT(*) FROM {what}", values).fetchone()[0]
+
+    def until_durable(self, hub):
+        """Until all that it has learned so far is on disk. Facts go there in the order in which they came: one more tells."""
+        self.marks += 1
+        name = f"acme/mark-{self.folder.name}-{self.marks}"
+        hub.content.add_repo("model", name).commit({"config.json": "{}"})
+        assert self.get(f"/api/models/{name}").status == 200
+        wait_for(lambda: self.counted("docs JOIN repos ON repos.id = repo_id WHERE CAST(name AS TEXT) = ?", f"models/{name}"), 20,
+                 why="the last fact to be on disk")
 
     def files(self, below=""):
         top = self.store / below

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from facts import CONFIG, MIB, MODEL, add_large, assert_whole, bytes_of, file_of
-from harness import SLOW, wait_for
+from harness import SLOW, wait_for, within
 from hubdouble import LFS
 from test_lfs import JSON, batch
 from together import Background
@@ -49,7 +49,8 @@ def test_P10_a_thousand_idle_and_two_hundred_active(hub, cache):
     assert cache.threads() <= base_threads + 1
     began = time.monotonic()
     assert_whole(cache.get(MODEL), hub, "model.safetensors")
-    assert time.monotonic() - began < 2 * SLOW, "others are slowed down"
+    assert time.monotonic() - began < 10 * SLOW, "others wait behind them"
+    assert_whole(within(1, lambda: cache.get(MODEL)), hub, "model.safetensors")
     for conn in idle + [c for c, _ in active]:
         conn.close()
     wait_for(lambda: cache.fds() <= base_fds + 4, 15, every=0.2, why="descriptors to be given back")
@@ -184,7 +185,7 @@ def test_P10_one_client_leaves_connections_for_others(hub, cache, kind):
         answer = ask_from(cache, OTHER, MODEL)
         assert answer.status == 200 and answer.body == bytes_of(hub, "model.safetensors")
         assert ask_from(cache, OTHER, "/api/experimental").status == 404
-        assert time.monotonic() - began < 3 * SLOW, "others wait behind it"
+        assert time.monotonic() - began < 6 * SLOW, "others wait behind it"
     finally:
         for connection in held:
             connection.reset()
@@ -248,7 +249,7 @@ def test_D06_out_of_descriptors(hub, start, folder):
         return
     cache.url, cache.port = found[1], int(found[2])
     wait_for(cache._is_ready, 10)
-    held = [cache.connect(timeout=1) for _ in range(120)]
+    held = [cache.connect() for _ in range(120)]
     used = _cpu(cache)
     time.sleep(2)
     assert _cpu(cache) - used < 0.4 * SLOW, "it spins without descriptors"

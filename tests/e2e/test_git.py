@@ -133,7 +133,7 @@ def test_E_a_clone_without_upstream_fails_at_once_and_says_why(hub, cache, box):
     for _ in range(2):   # before and after the daemon has noticed
         said = box.git("clone", f"{cache.url}/acme/pub", "none", fails=True)
         assert "remote: " in said and "upstream cannot be reached" in said and "503" in said, said
-        assert box.took < 9 * SLOW
+        assert box.took < 20 * SLOW
         cache.until_known_down()
 
 
@@ -184,7 +184,8 @@ def test_a_push_is_over_when_its_answer_ends(hub, start, people):
     """What is learned between the head of the answer and its end may be what was before the push."""
     cache = start(hub_revision_ttl="1h")
     report = pkt(b"unpack ok\n") + pkt(b"ok refs/heads/main\n") + b"0000"
-    hub.rule("hub", path="git-receive-pack$", method="POST", body=report, stall_after=4, stall_for=2 * SLOW,
+    is_seen = threading.Event()
+    hub.rule("hub", path="git-receive-pack$", method="POST", body=report, stall_after=4, stall_for=is_seen,
              headers={"Content-Type": "application/x-git-receive-pack-result"})
     old, got = commit_of(hub).id, []
     pusher = threading.Thread(target=lambda: got.append(cache.ask(
@@ -194,6 +195,7 @@ def test_a_push_is_over_when_its_answer_ends(hub, start, people):
     assert cache.head(CONFIG)["X-Repo-Commit"] == old
     assert not got
     made = hub.content.repo(PUB).commit({"pushed.txt": "x\n"})
+    is_seen.set()
     pusher.join()
     assert got[0].status == 200 and got[0].body == report and len(got[0].all("Content-Type")) == 1
     assert cache.head(CONFIG)["X-Repo-Commit"] == made.id

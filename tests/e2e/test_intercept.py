@@ -302,7 +302,7 @@ def test_I06_an_unlisted_host_is_403_with_a_sentence(road):
         answer = refused(road.daemon, target, [("Proxy-Authorization", secret)])
         assert answer.status == 403 and NOT_LISTED in answer.reason
         assert "intercept.hosts" in answer.text and "intercept.tunnel" in answer.text and target in answer.text
-    lines = road.daemon.log_lines(room="intercept", msg="refused")
+    lines = wait_for(lambda: (lines := road.daemon.log_lines(room="intercept", msg="refused")) and len(lines) >= len(targets) and lines)
     assert [line["target"] for line in lines] == list(targets)
     assert all(line["client"] == "127.0.0.1" and line["status"] == "403" for line in lines)
     assert secret not in road.daemon.stderr()
@@ -438,7 +438,7 @@ def test_one_address_does_not_take_all_that_may_be_joined(intercept, hub):
             with plain_connection(road.daemon) as conn:
                 conn.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode() + b"\x16" * 9000)
                 assert conn.read().status == 503
-            assert {line["target"] for line in road.daemon.log_lines(msg="refused")} >= {target, f"{HUB}:443"}
+            wait_for(lambda: {line["target"] for line in road.daemon.log_lines(msg="refused")} >= {target, f"{HUB}:443"})
             with road.connect(source="127.0.0.9") as conn:
                 conn.request("GET", CONFIG, fields(None, (), Connection="close"), None, host=HUB)
                 assert conn.read().body == bytes_of(hub, "config.json")
@@ -463,7 +463,7 @@ def test_a_name_that_is_not_listed_ends_with_the_alert(road, by):
     for sni in ("example.org", "huggingface.co.example.org", "x" * 60 + ".example.org"):
         with pytest.raises(ssl.SSLError, match=ALERT_NAME):
             road.connect(by=by, sni=sni, context=road.context(check_hostname=False))
-        assert [line for line in road.daemon.log_lines(room="intercept", msg="refused") if line.get("name") == sni]
+        wait_for(lambda: [line for line in road.daemon.log_lines(room="intercept", msg="refused") if line.get("name") == sni])
 
 
 def test_another_listed_name_than_in_the_connect_is_that_name(road, hub):

@@ -178,8 +178,7 @@ def test_A12_the_source_is_found_again(hub, cache):
     """After a restart no address of upstream's is left; the object is known all the same."""
     file, body = file_of(hub, WEIGHTS), bytes_of(hub, WEIGHTS)
     target = href_of(cache, batch(cache, [wanted(file)]))
-    time.sleep(0.5)   # until it is durable that the repo holds it
-    cache.restart()
+    cache.restart()   # what was learned by then is durable
     hub.reset_counters()
     assert cache.get(target).body == body
     assert len(batches(hub)) == 1 and not hub.calls("hub", "/resolve/") and hub.body_bytes("cdn") == file.size
@@ -414,7 +413,7 @@ def test_E_git_lfs_without_upstream_and_what_is_not_held(hub, cache, machine):
     hub.kill()
     cache.until_known_down()
     said = box.git("lfs", "pull", where="pub", fails=True)
-    assert "upstream cannot be reached" in said and box.took < 9 * SLOW, said
+    assert "upstream cannot be reached" in said and box.took < 20 * SLOW, said
 
 
 @pytest.mark.seconds(300)

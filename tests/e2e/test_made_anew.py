@@ -386,7 +386,7 @@ def test_P3_a_private_repo_that_turns_public_keeps_what_it_held(hub, start, peop
     time.sleep(1.2)
     hub.reset_counters()
     assert_whole(cache.get("/acme/once/resolve/main/more.txt"), hub, "more.txt", "acme/once")
-    assert len(hub.calls("hub", "/api/models/acme/once")) == 1
+    assert len(hub.calls("hub", "/api/models/acme/once")) <= 1   # none, when it has asked for all of its own accord just before
     assert cache.get(doors[0][0][1]).body == OLD
     assert hub.body_bytes("cdn") == 0
     hub.kill()

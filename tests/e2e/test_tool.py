@@ -156,16 +156,37 @@ def test_status_is_one_screen_and_its_json_is_the_daemons(hub, cache, tool):
     assert len(text.splitlines()) < 25
     assert re.search(r"^hfcached +\S+, up for \d+s, since \d{4}-", text, re.M), text
     assert re.search(rf"^upstream +{re.escape(hub.url)} is reachable$", text, re.M), text
-    assert re.search(r"^store +3\.\dM of 2\.1G \(0%\), \d+ objects; \S+ free on the disk$", text, re.M), text
+    assert re.search(r"^store +3\.\dM of 2\.0G \(0%\), \d+ objects; \S+ free on the disk$", text, re.M), text
     assert re.search(r"^fills +none$", text, re.M) and re.search(r"^saved +3\.\dM of 6\.\dM sent \(\d\d%\); 50% came from", text, re.M), text
     status = tool.json("status")
     assert set(status) >= {"version", "started_at", "now", "upstream", "store", "fills", "served"}
 
 
 def test_status_without_upstream(hub, cache, tool):
+    cache.get(CONFIG)
+    assert tool("rm", "-n", "acme/pub").err == ""
     hub.kill()
     cache.until_known_down()
     assert "is UNREACHABLE since" in tool("status").out
+    assert "upstream cannot be reached" in tool("rm", "-n", "acme/pub").err, "what is forgotten now is not to be had again"
+
+
+def test_status_names_the_inference_router_and_spaces(hub, start, folder):
+    config = folder / "spaces.conf"
+    config.write_text("[space acme/app]\nurl = http://127.0.0.1:9/inner\n")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))   # and does not listen
+        router = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        cache = start(inference_url=router, command=[f"--config={config}"])
+        wait_for(lambda: cache.status()["inference"]["reachable"] is False)
+        text = Tool(cache)("status").out
+    assert re.search(rf"^inference +{re.escape(router)} is UNREACHABLE since \d{{4}}-.*\n +[A-Z]\w+.*", text, re.M), text
+    assert re.search(r"^spaces +acme/app at http://127.0.0.1:9 was not asked yet$", text, re.M), text
+
+
+def test_status_says_when_upstream_is_never_asked(hub, start):
+    text = Tool(start(hub_offline="yes"))("status").out
+    assert re.search(rf"^upstream +{re.escape(hub.url)} is not asked \(hub.offline\)$", text, re.M) and "UNREACHABLE" not in text, text
 
 
 # --- deleting ---
@@ -258,7 +279,8 @@ def test_a_revision_loses_only_what_no_other_has(hub, cache, tool):
     assert old not in [r["commit"] for r in tool.ls("--revisions")["model/acme/pub"]["revisions"] if r["files"] == 2]
     [again] = tool.json("rm", "-y", "acme/pub", "--revision", old[:10])
     assert again["freed_bytes"] == 0
-    assert tool("rm", "-y", "acme/pub", "--revision", "nobody-has-it", code=NO_INPUT).err.count("nothing is known of model/acme/pub at nobody")
+    said = tool("rm", "-y", "acme/pub", "--revision", "nobody-has-it", code=NO_INPUT).err
+    assert "nothing is known of model/acme/pub at nobody" in said and "hfcache ls --revisions model/acme/pub" in said, said
     assert tool("rm", "-y", "acme/pub", "--revision", "", code=USAGE)
     assert tool("rm", "-y", "hf://acme/pub@main").out.startswith("model/acme/pub: freed")
 
@@ -268,6 +290,8 @@ def test_not_while_it_is_downloaded(hub, cache, tool):
     first = threading.Thread(target=lambda: cache.get(MODEL, keep=False, timeout=60))
     first.start()
     wait_for(lambda: cache.status()["fills"]["held_bytes"] > 0, why="the fill has begun")
+    total = tool.json("du")["total"]
+    assert 0 < total["open_bytes"] <= total["partial_bytes"] <= total["used_bytes"] + total["open_bytes"], total
     assert "being downloaded" in tool("rm", "-y", "acme/pub", code=TRY_AGAIN).err
     assert tool("rm", "-n", "acme/pub").code == 0
     hub.rate("cdn", None)
@@ -439,7 +463,7 @@ def test_without_a_right_to_the_socket_what_is_public_is_shown(hub, people, cach
     assert shown.code == 0 and "model/acme/pub" in shown.out and "private" not in shown.out and "was not found at" in shown.err
     gone = run(cache.folder, *command, "rm", "-y", "acme/pub")
     assert gone.code == UNAVAILABLE and f"a daemon answers at http://127.0.0.1:{cache.port}" in gone.err
-    assert "1 more that are not public" in shown.err
+    assert "1 more, not public, is shown" in shown.err
     # nor does a pattern tell whether there is one
     assert json.loads(cache.get("/-/repos?match=acme%2Fnobody").text)["hidden"] == json.loads(cache.get("/-/repos?match=acme%2Fprivate").text)["hidden"] == 1
     usage = json.loads(run(cache.folder, *command, "du", "--by", "repo", "--json").out)
@@ -842,14 +866,14 @@ def test_twenty_thousand_repositories(hub, start):
     took = time.monotonic() - began
     assert len(listed) == repos + 1, "in more than one page, and none twice"
     assert listed["model/org7/model-000007"]["files"] == 3 and listed["model/org7/model-000007"]["commits"] == 1
-    assert took < 15 * SLOW, f"ls took {took:.1f} s"
+    assert took < 40 * SLOW, f"ls took {took:.1f} s"
     assert cache.rss() - before < 96 * MIB * SLOW, f"{(cache.rss() - before) / MIB:.0f} MiB more"
     groups = tool.json("du", "--by", "org")["groups"]
     assert len(groups) == 501 and groups[0]["repos"] in (1, repos // 500)
     began = time.monotonic()
     done = tool.json("rm", "-y", "org7/model-000007")[0]
     assert done["freed_bytes"] == 0 and done["kept_bytes"] > 0, "others hold the same files"
-    assert time.monotonic() - began < 10 * SLOW
+    assert time.monotonic() - began < 40 * SLOW
     assert len(tool("ls", "-q").out.split()) == repos
 
 
@@ -866,4 +890,4 @@ def test_a_client_that_was_led_here_by_env_is_intercepted(hub, start, folder):
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, timeout=60 * SLOW)
     through, direct = done.stdout.splitlines()
     assert json.loads(through)["id"] == json.loads(direct)["id"] == "acme/pub", done
-    assert cache.log_lines(path="/api/models/acme/pub", status="200")
+    wait_for(lambda: cache.log_lines(path="/api/models/acme/pub", status="200"), why="the line of a request, which follows its end")

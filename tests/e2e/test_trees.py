@@ -63,7 +63,7 @@ def test_A06_it_is_known_after_a_restart(hub, cache, how):
     commit = commit_of(hub).id
     target = f"{PUB_API}/tree/{commit}?recursive=true"
     entries = learn(cache)
-    time.sleep(1.5)   # the facts are written
+    cache.until_durable(hub)
     hub.kill()
     if how == "rebuild":
         assert cache.stop() == 0

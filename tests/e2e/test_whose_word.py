@@ -93,8 +93,8 @@ def test_D_out_of_descriptors_is_no_outage(hub, start, people):
     cache = start(offline_access="open")
     cache.expect("error")
     assert cache.get(PRIVATE, people.alice).status == 200 and cache.get(PRIVATE).status in (401, 404)
-    hub.rule("hub", path="/api/models/nobody", delay_first_byte=1)
-    held = [cache.connect(timeout=5) for _ in range(8)]
+    hub.rule("hub", path="/api/models/nobody", delay_first_byte=2)
+    held = [cache.connect() for _ in range(8)]
     for connection in held:  # so that each is accepted before there is no descriptor for it
         connection.request("GET", "/-/healthz")
         assert connection.read().status == 200

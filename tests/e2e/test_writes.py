@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from facts import CONFIG, IGNORANCE, PUB, bytes_of, commit_of
-from harness import SLOW, wait_for
+from harness import SLOW, wait_for, within
 from wire import fields
 
 NDJSON = "application/x-ndjson"
@@ -226,7 +226,7 @@ def two_more_names(hub):
 
 def upstream_dies(hub, cache, then):
     if then != "goes on":
-        time.sleep(0.3)   # facts are on disk a tenth of a second after they were learned
+        cache.until_durable(hub)
     hub.kill()
     if then != "goes on":
         cache.restart(kill=then == "is killed")
@@ -267,7 +267,7 @@ def test_W02_after_a_write_every_name_is_asked_for_again(hub, start, people):
     for target in SEEN:
         assert cache.get(target).status == 200
     commit(cache, people.writer, ("added.txt", b"added"))
-    time.sleep(1)   # what the write taught is durable a moment after its answer (P3)
+    cache.until_durable(hub)
     cache.restart(kill=True)
     now = hub.content.repo(PUB).commit({"config.json": "{}"}, branch="dev").id
     hub.reset_counters()
@@ -295,7 +295,7 @@ def test_W02_what_only_the_writer_has_seen_gives_others_nothing_older(hub, start
     for target in targets:
         assert cache.get(target, people.writer, source="127.0.0.3").body != said[target]
     if then == "is killed":
-        time.sleep(0.3)
+        cache.until_durable(hub)
         cache.restart(kill=True)
     for token in others:
         for target in targets:
@@ -526,12 +526,11 @@ def test_P10_two_gigabytes_up_in_constant_memory(hub, start, people, sink, road,
 def test_W05_offline_a_write_is_refused_at_once(hub, cache, people):
     hub.kill()
     cache.until_known_down()
-    began, before = time.monotonic(), cache.rss()
+    before = cache.rss()
     for method, target in (("POST", COMMIT), ("PUT", "/api/models/acme/pub/settings"), ("POST", "/api/repos/move")):
-        answer = cache.ask(method, target, people.writer, body=b"{}")
+        answer = within(1, lambda: cache.ask(method, target, people.writer, body=b"{}"))
         assert answer.status == 503 and answer["Retry-After"] == "0" and answer["X-Error-Code"] is None
         assert "nothing was sent" in answer.json()["error"] and answer.json()["error"] == answer["X-Error-Message"]
-    assert time.monotonic() - began < 3 * SLOW
     with cache.connect(timeout=20) as conn:   # a client that only ever sends
         conn.request("POST", COMMIT, fields(people.writer, Content_Length=str(64 << 20)), b"")
         sent = 0

@@ -12,7 +12,7 @@ def all_at_once(*jobs, seconds=60):
 
     def run(i, job):
         try:
-            gate.wait(10)
+            gate.wait(60)
             results[i] = job()
         except BaseException as error:
             errors.append(error)

@@ -226,7 +226,7 @@ class Connection:
         self.request(method, target, headers, body)
         return self.read(**how)
 
-    def rest(self, timeout=2):
+    def rest(self, timeout=10):
         """(what else comes, how it ends: "fin", "rst" or "timeout" for: still open)."""
         self.socket.settimeout(timeout)
         while self._more():

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import tempfile
+import time
 import unittest
 from urllib.parse import urlsplit
 
@@ -23,6 +24,13 @@ class Answer:
 
     def json(self):
         return json.loads(self.body)
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        time.sleep(0.01)
 
 
 def ask(url, method="GET", body=None, token=None, **headers):

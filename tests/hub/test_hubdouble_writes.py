@@ -107,7 +107,7 @@ def test_bodies_taken_badly():
         hub.rule(path="/commit/", read_rate=200_000)
         started = time.monotonic()
         assert ask(hub.url + COMMIT, "POST", b"\n" * 100_000, WRITER).status == 200
-        assert 0.3 < time.monotonic() - started < 2
+        assert 0.3 < time.monotonic() - started < 10
         hub.clear_rules()
         hub.rule(path="/commit/", delay_read=0.3, status=200, body=b"{}")
         started = time.monotonic()
@@ -247,14 +247,14 @@ def test_commit_answers_in_the_hubs_words():
 
 def test_rate_limits_by_bucket():
     with hub_with_pub() as hub:
-        hub.set_ratelimit("api", left=1, enforce=True, reset=2)
+        hub.set_ratelimit("api", left=1, enforce=True, reset=4)
         assert ask(hub.url + "/api/models/acme/pub")["RateLimit"].startswith('"api";r=0;t=')
         limited = ask(hub.url + "/api/models/acme/pub")
-        assert limited.status == 429 and limited["RateLimit"] in ('"api";r=0;t=2', '"api";r=0;t=1') and limited["Retry-After"] is None
+        assert limited.status == 429 and limited["RateLimit"] in [f'"api";r=0;t={t}' for t in range(1, 5)] and limited["Retry-After"] is None
         assert ask(hub.url + "/acme/pub/resolve/main/config.json").status == 307
         hub.set_ratelimit("api", retry_after=7)
         assert ask(hub.url + "/api/models/acme/pub")["Retry-After"] == "7"
-        time.sleep(2.1)
+        time.sleep(4.1)
         assert ask(hub.url + "/api/models/acme/pub")["RateLimit"].startswith('"api";r=499;')
 
 

@@ -4,6 +4,7 @@
 The servers are the doubles of TGI, TEI, vLLM, llama.cpp and Ollama; `upstream` is the router, which most cases expect to be left
 alone.
 """
+import itertools
 import json
 import os
 import re
@@ -52,7 +53,9 @@ def test_a_task_that_the_path_does_not_tell_is_what_the_server_does(start, backe
     tei = backend("tei", model=SENTIMENT)
     cache = start(config=section("near", tei))
     wait_for(lambda: tei.calls("/info"))
-    answer = wait_for(lambda: (a := post(cache, CLASSIFY, LOVE)) and by(a) == "near" and a, why="its inventory")
+    words = itertools.count()   # what upstream has answered is kept, and would be given again
+    answer = wait_for(lambda: (a := post(cache, CLASSIFY, {"inputs": f"I love you {next(words)}!"})) and by(a) == "near" and a,
+                      why="its inventory")
     assert json.loads(answer.body)[0][0]["label"] == "POSITIVE" and tei.posts()[-1].path == "/predict"
 
 
@@ -187,7 +190,7 @@ def test_an_only_one_is_asked_once_more(start, backend, upstream, what):
     near.rule(method="POST", fail=429, retry_after=30)
     begun = time.monotonic()
     answer = post(cache, CHAT, chat("Another.", model=MODEL))
-    assert answer.status == 429 and answer["Retry-After"] == "30" and time.monotonic() - begun < 5, "that is left to the client"
+    assert answer.status == 429 and answer["Retry-After"] == "30" and time.monotonic() - begun < 20, "that is left to the client"
 
 
 def test_I08_a_model_of_a_glob_is_mapped_when_the_hub_cannot_be_asked(start, backend, upstream):
@@ -206,7 +209,7 @@ def test_three_failures_open_the_circuit_and_a_good_probe_closes_it(start, backe
     for n in range(3):
         answer = post(cache, CHAT, chat(f"Number {n}.", model=MODEL))
         assert answer.status == 504 and answer["x-should-retry"] == "false", answer
-    assert "a backend does not answer" in cache.stderr()
+    wait_for(lambda: "a backend does not answer" in cache.stderr())
     near.revive()
     answer = wait_for(lambda: (a := post(cache, CHAT, chat("Back.", model=MODEL))).status == 200 and a, 15)
     assert by(answer) == "near"

@@ -10,7 +10,7 @@ import time
 import pytest
 from asking import (CHAT, CLASSIFY, COMPLETIONS, EMBEDDING, EMBEDDINGS, GENERATE, LOVE, MESSAGES, PICTURE, RESPONSES, SENTIMENT, SPEECH, TEXT,
                     chat, data_of, events_of, is_hit, post, said, stream)
-from harness import SLOW, fresh_token, wait_for
+from harness import SLOW, fresh_token, wait_for, within
 from wire import Connection
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -47,10 +47,10 @@ def test_I02_the_seed_example_again_without_upstream(cache, upstream):
     assert again["X-Compute-Type"] == "cache" and "hit" in again["Cache-Status"]
 
 
-def test_I02_answers_survive_a_kill(cache, upstream):
+def test_I02_answers_survive_a_kill(cache, upstream, hub):
     first = post(cache, CLASSIFY, LOVE)
-    wait_for(lambda: list((cache.store / "journal").rglob("*")), 10)
-    time.sleep(0.5)
+    wait_for(lambda: hits(cache, CLASSIFY, LOVE))
+    cache.until_durable(hub)
     upstream.kill()
     cache.restart(kill=True)
     again = post(cache, CLASSIFY, LOVE)
@@ -315,9 +315,8 @@ def test_I24_cache_control(start, upstream):
     assert not is_hit(other) and post(cache, CHAT, body).body == fresh.body
     only = [("Cache-Control", "only-if-cached")]
     assert hits(cache, CHAT, body, headers=only)
-    began = time.monotonic()
-    miss = post(cache, CHAT, chat("never asked"), headers=only)
-    assert miss.status == 504 and miss["X-Should-Retry"] == "false" and time.monotonic() - began < 1 * SLOW
+    miss = within(1, lambda: post(cache, CHAT, chat("never asked"), headers=only))
+    assert miss.status == 504 and miss["X-Should-Retry"] == "false"
     sampled = chat("sampled", temperature=1)
     assert not hits(cache, CHAT, sampled)
     old = post(cache, CHAT, sampled, headers=only)
@@ -585,8 +584,8 @@ def test_I34_who_leaves_frees_upstream(cache, upstream):
     gate.wait_for(1)
     one.close()
     wait_for(lambda: [m for m in cache.metrics() if m[0] == "hfcache_http_aborted_total" and m[1]["side"] == "client"], 10, why="it is noticed")
+    wait_for(lambda: upstream.posts(CHAT)[0].get("left"), 10, why="upstream is let go")   # while it says nothing
     gate.open()
-    wait_for(lambda: upstream.posts(CHAT)[0].get("left"), 10, why="upstream is let go")
     upstream.clear_rules()
     assert not is_hit(whole_stream(cache, CHAT, chat("leave", stream=True))[0])
 
@@ -718,11 +717,9 @@ def test_I28_comments_pass(cache, upstream):
 
 def test_I39_an_offline_miss(cache, upstream):
     gone(cache, upstream)
-    began = time.monotonic()
     for path, body in ((CHAT, chat("miss")), (CLASSIFY, {"inputs": "miss"})):
-        miss = post(cache, path, body)
+        miss = within(0.15, lambda: post(cache, path, body))
         assert miss.status == 504 and miss["X-Should-Retry"] == "false" and "offline" in miss["Cache-Status"]
-    assert time.monotonic() - began < 0.2 * SLOW + 0.1
     assert count(upstream) <= 4
 
 

@@ -5,6 +5,7 @@ Those of single backends are in test_backends.py.
 """
 import json
 import re
+import socket
 
 import pytest
 from asking import CHAT, CLASSIFY, GENERATE, LOVE, RESPONSES, SENTIMENT, TEXT, chat, is_hit, post, stream
@@ -125,6 +126,31 @@ def test_the_status_tells_how_backends_are(start, backend, upstream):
     assert told()["gone"]["state"] == "unreachable"
     page = cache.get("/-/").body.decode()
     assert re.search(r"near +vllm +ready", page) and re.search(r"gone +tei +unreachable", page)
+
+
+def test_a_backend_is_called_ready_only_after_it_was_heard(start, backend, upstream):
+    """One that says nothing, and one that is not there: neither is well, however little was asked of it."""
+    gone = backend("tei")
+    gone.kill()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        cache = start(config=section("gone", gone, models=["acme/x"]) +
+                      f"[backend silent]\nkind = vllm\nurl = http://127.0.0.1:{silent.getsockname()[1]}\nmodels = acme/y\n")
+        seen = {"gone": set(), "silent": set()}
+
+        def look():
+            for one in json.loads(cache.get("/-/status").body)["backends"]:
+                seen[one["name"]].add(one["state"])
+            return seen["gone"] & {"failing", "unreachable"}
+        wait_for(look)
+    assert "ready" not in seen["gone"] | seen["silent"] and "not asked yet" in seen["silent"], seen
+
+
+def test_where_no_inference_url_is_set_the_answer_says_so(start, upstream):
+    """With a Hub of one's own there is no router to go with it: the cure is the option, not to wait for upstream."""
+    answer = post(start(inference_url=""), CHAT, chat())
+    assert answer.status == 404 and b"inference.url is not set" in answer.body and not upstream.posts(), answer.body
 
 
 # --- what is asked once more without what the server does not know (4.2) ---

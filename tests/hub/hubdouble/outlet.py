@@ -49,10 +49,11 @@ class Outlet:
         return self.events[0][0] - self.sent if self.events else 1 << 40
 
     def stall(self, seconds):
-        """Silence; ends early when the client goes away."""
-        end = None if seconds is None else time.monotonic() + seconds
-        while end is None or time.monotonic() < end:
-            wait = 0.5 if end is None else min(0.5, max(0.0, end - time.monotonic()))
+        """Silence, for so long, or until an event is set, or for ever; ends early when the client goes away."""
+        event = seconds if hasattr(seconds, "is_set") else None
+        end = None if event or seconds is None else time.monotonic() + seconds
+        while not event.is_set() if event else end is None or time.monotonic() < end:
+            wait = 0.02 if event else 0.5 if end is None else min(0.5, max(0.0, end - time.monotonic()))
             poll = select.poll()   # select() takes no descriptor above 1023
             poll.register(self.conn, select.POLLIN)
             if poll.poll(wait * 1000):
