@@ -243,12 +243,6 @@ static bool decide_whole_locked(struct flight *fl)
 	return fl->has_whole && fl->has_all_room;
 }
 
-static void let_all_go(struct flight *fl)
-{
-	LIST_EACH(it, &fl->segments)
-		segment_let_go(LIST_ENTRY(it, struct segment, node));
-}
-
 static void cancel_all(struct flight *fl)
 {
 	LIST_EACH(it, &fl->segments)
@@ -300,7 +294,7 @@ static void take_turn(struct flight *fl)
 		cancel_all(fl);
 	} else if (o.is_idle && flight_retire(fl)) {
 		flight_end(fl, FLIGHT_FAILED, -ECANCELED, 0, false);
-		let_all_go(fl);
+		cancel_all(fl);
 	} else {
 		if (o.can_steer)
 			steer(fl, o.wants_whole, flight_now(fl) >= fl->again_mono_ms);
