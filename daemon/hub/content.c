@@ -217,6 +217,8 @@ static int relay_failed(struct hub *h, struct request *q, const struct hub_file 
 	/* what a storage host thinks of a signed address is no word about this token or file */
 	if (status && !is_hub && error != -EBUSY)
 		error = -EBADMSG;
+	if (status >= 500 && is_hub)
+		error = -EHOSTUNREACH;
 	if (error == -EBUSY)
 		q->busy_ms = fetch_busy_ms(h->opts.fetch, FETCH_HUB, file->target, q->subject.token);
 	if (error == -ENOENT)
@@ -356,6 +358,7 @@ static int answer_missing(struct hub *h, struct request *q, const struct hub_fil
 		return -EAGAIN;
 	case -ENOSPC:
 		reader_free(TAKE_PTR(q->reader));
+		q->has_no_room = true;
 		return stream_without_keeping(h, q, file, status, range, r);
 	case -EBUSY:
 		q->busy_ms = fetch_busy_ms(h->opts.fetch, FETCH_HUB, file->target, q->subject.token);
@@ -425,18 +428,21 @@ int hub_serve_file(struct hub *h, struct request *q, const struct hub_file *file
 	/* again: the flight may land between the look into the index and the attempt to join it, and its file be evicted */
 	for (int i = 0; i < JOIN_TRIES_MAX; i++) {
 		bool was_stored = is_stored;
-		int error;
+		int error = is_stored && !q->reader ? open_stored(h, &sha256, file->content.size, &blob)
+						    : -ENOENT;
 
-		if (is_stored && !q->reader && open_stored(h, &sha256, file->content.size, &blob) == 0) {
+		if (error == 0) {
 			index_touch_blob(h->opts.index, &sha256, clock_wall_s(h->opts.clock));
 			return answer_stored(h, q, file, TAKE_PTR(blob), status, range, r);
 		}
+		if (error == -EMFILE || error == -ENFILE)
+			return fail(h, q, file, -EMFILE, r); /* that says nothing about the file */
 		if (!q->reader && !q->relay && fetch_is_down(h->opts.fetch) &&
 		    !store_has_part(h->opts.store, &file->content))
 			return fail(h, q, file, -EHOSTUNREACH, r);
 		if (!q->reader && !q->relay && !has_source(file))
 			return 1;
-		error = q->relay ? -ENOSPC : join_flight(h, q, file, range, is_open);
+		error = q->relay || q->has_no_room ? -ENOSPC : join_flight(h, q, file, range, is_open);
 		if (error != -EEXIST)
 			return answer_missing(h, q, file, status, range, error, r);
 		is_stored = index_find_blob(h->opts.index, &file->content, &sha256) == 0;

@@ -180,6 +180,7 @@ static int ask_for(struct hub *h, struct request *q, const struct hub_route *rou
 
 	l->key = spec->is_unkept ? NULL : str_dup(spec->key);
 	l->accept = spec->accept.len ? str_dup(spec->accept) : NULL;
+	l->agent = spec->agent.len ? str_dup(spec->agent) : NULL;
 	l->is_get = strcmp(spec->method, "GET") == 0 && !spec->body.ptr;
 	l->level = level_of(spec);
 	l->teach = spec->teach;

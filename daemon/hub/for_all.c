@@ -8,8 +8,8 @@
  * that commit, and for a document that names neither. What the answer teaches is what it would teach if a client had asked.
  *
  * Never     makes a client wait; asks about what is open already; uses the last of a rate limit.
- * Promises  (1) at most one such question a minute for a commit or a document, and one an hour where the Hub said that the repo
- *               is not for everybody.
+ * Promises  (1) at most one such question a minute for a commit or a document, and none for an hour where the Hub said that
+ *               the repo is not for everybody.
  * Threads   any; the lesson on a work thread.
  */
 #include "hub/lesson.h"
@@ -21,9 +21,12 @@
 static const char members[] =
 	"?expand%5B%5D=sha&expand%5B%5D=private&expand%5B%5D=gated&expand%5B%5D=disabled";
 
-void hub_is_not_for_all(struct hub *h, struct str repo)
+void hub_is_not_for_all(struct hub *h, struct str repo, bool is_not)
 {
-	pins_put(&h->not_for_all, repo, STR(""), clock_mono_ms(h->opts.clock));
+	if (is_not)
+		pins_put(&h->not_for_all, repo, STR(""), clock_mono_ms(h->opts.clock));
+	else
+		pins_drop(&h->not_for_all, repo);
 }
 
 static bool is_known_as_open(struct hub *h, struct str repo, struct str revision)
@@ -71,8 +74,7 @@ static bool is_worth_asking(struct hub *h, struct str repo, struct str what)
 static bool is_refusal(const struct answer *a)
 {
 	return a->status == 401 || a->status == 403 || a->status == 451 ||
-	       (a->status == 404 &&
-		!str_eq(headers_get(&a->last, STR("X-Error-Code")), STR("RevisionNotFound")));
+	       (a->status == 404 && str_eq(headers_get(&a->last, STR("X-Error-Code")), STR("RepoNotFound")));
 }
 
 /*
@@ -83,14 +85,17 @@ static void learn_refusal(struct lesson *l, const struct answer *a)
 {
 	bool is_gated = str_eq(headers_get(&a->last, STR("X-Error-Code")), STR("GatedRepo"));
 
-	hub_is_not_for_all(l->hub, str_from(l->repo));
+	hub_is_not_for_all(l->hub, str_from(l->repo), true);
 	auth_narrow(l->hub->opts.auth, str_from(l->repo), is_gated ? ACCESS_META : ACCESS_NONE);
 }
 
+/* One document that is refused says little about the repo. */
 static int lesson_of_document_for_all(void *ctx, const struct answer *a)
 {
+	const struct lesson *l = ctx;
+
 	if (a->error == 0 && is_refusal(a))
-		learn_refusal(ctx, a);
+		hub_is_not_for_all(l->hub, str_from(l->repo), true);
 	return a->error || a->status == 200 ? lesson_of_document(ctx, a) : 0;
 }
 
@@ -136,8 +141,11 @@ static void ask(struct lesson *for_all, int (*learn)(void *ctx, const struct ans
 	headers_init(&headers);
 	if (for_all->accept)
 		(void)headers_set(&headers, STR("Accept"), str_from(for_all->accept));
+	if (for_all->agent)
+		(void)headers_set(&headers, STR("User-Agent"), str_from(for_all->agent));
 	buf_init(&key, 32768);
 	buf_append_str(&key, STR("for all "));
+	buf_append_str(&key, str_from(for_all->agent ? for_all->agent : ""));
 	buf_append_str(&key, question.target);
 	ask_unref(ask_start(for_all->hub->opts.asks, buf_str(&key), &question));
 	headers_done(&headers);
@@ -183,6 +191,7 @@ void hub_ask_document_for_all(const struct lesson *l, const struct doc *doc)
 	same = lesson_of_nobody(l, str_from(l->revision), str_from(l->target), l->proves);
 	same->key = str_dup(str_from(l->key));
 	same->accept = l->accept ? xstrdup(l->accept) : NULL;
+	same->agent = l->agent ? xstrdup(l->agent) : NULL;
 	same->is_get = true;
 	same->level = ACCESS_META; /* all that is known of nobody in particular */
 	same->teach = l->teach;

@@ -163,8 +163,8 @@ int teach_info(struct lesson *l, const struct answer *a, const struct json *json
 	narrow_mark(l, json);
 	if (json_is_false(json_get(json, "private")))
 		l->opens = open_level(json);
-	if (open_level(json) != ACCESS_FILES)
-		hub_is_not_for_all(l->hub, str_from(l->repo));
+	if (open_level(json) != ACCESS_FILES || l->opens == ACCESS_FILES)
+		hub_is_not_for_all(l->hub, str_from(l->repo), l->opens != ACCESS_FILES);
 	if (l->is_identified)
 		show_repo(l, json, a->asked_at);
 	if (is_commit(sha)) {

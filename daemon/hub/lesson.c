@@ -56,6 +56,7 @@ void lesson_free(void *p)
 	free(l->path);
 	free(l->key);
 	free(l->accept);
+	free(l->agent);
 	free(l->who);
 	free(l);
 }

@@ -152,6 +152,7 @@ int hub_manifest(struct hub *h, struct request *q, const struct hub_route *route
 	if (doc_question(&spec, "manifest", route->revision, is_llama ? STR("llama-cpp") : STR(""), q->query,
 			 &key, &target, r) != 0)
 		return 0;
+	spec.agent = is_llama ? STR("llama-cpp") : STR("");
 	error = hub_serve_document(h, q, route, &spec, r);
 	if (error < 0)
 		return error;

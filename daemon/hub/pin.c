@@ -47,6 +47,13 @@ static void drop_locked(struct pins *p, struct str key)
 		pin_free(old);
 }
 
+void pins_drop(struct pins *p, struct str key)
+{
+	SCOPED_LOCK(&p->lock);
+
+	drop_locked(p, key);
+}
+
 static void make_room_locked(struct pins *p, uint64_t now_mono_ms)
 {
 	while (!list_is_empty(&p->oldest)) {

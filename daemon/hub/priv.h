@@ -95,6 +95,7 @@ void pins_done(struct pins *p);
 void pins_put(struct pins *p, struct str key, struct str value, uint64_t now_mono_ms);
 /* false: unknown, or its life is over. */
 bool pins_find(struct pins *p, struct str key, uint64_t now_mono_ms, char ret_value[COMMIT_TEXT]);
+void pins_drop(struct pins *p, struct str key);
 
 /* --- hrefs.c --- */
 void hrefs_init(struct hrefs *s);
@@ -211,8 +212,8 @@ struct lesson;
 void hub_ask_for_all(const struct lesson *l, const struct answer *a);
 /* The same of a document that it has just kept. */
 void hub_ask_document_for_all(const struct lesson *l, const struct doc *doc);
-/* The Hub said, to anybody, that not everybody may read it. */
-void hub_is_not_for_all(struct hub *h, struct str repo);
+/* What the Hub said last, to anybody: may not everybody read it? */
+void hub_is_not_for_all(struct hub *h, struct str repo, bool is_not);
 
 /* --- learn.c: lessons --- */
 struct lesson {
@@ -224,6 +225,7 @@ struct lesson {
 	char *path;               /* owned or NULL */
 	char *key;                /* owned or NULL: keep the answer as this document */
 	char *accept;             /* owned or NULL: what kind of answer was asked for */
+	char *agent;              /* owned or NULL: as which program, where the answer depends on it */
 	bool is_get;              /* and nothing but its address says what is asked */
 	char commit[COMMIT_TEXT]; /* of a pinned document, or "" */
 	struct subject subject;   /* owned */
@@ -322,6 +324,7 @@ struct doc_spec {
 	enum access_level level; /* who may see it; ACCESS_NONE stands for META */
 	bool proves_files; /* its own answer is the proof that its asker may read the files: no other question is needed */
 	struct str accept; /* what upstream is asked to answer with; empty: not said */
+	struct str agent; /* what of the User-Agent the answer depends on */
 	bool has_hub_urls; /* all its strings are addresses: those of the Hub become ours when it is served */
 	struct str
 		stand_in; /* the key of a pinned document that says the same; for when upstream is no help */

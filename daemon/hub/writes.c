@@ -249,8 +249,10 @@ static void forget_written(struct hub *h, const struct request *q, const struct 
 			   struct str repo)
 {
 	doubt_names(h, q, repo, deleted_name(q, route));
-	if (changes_rights(route))
-		auth_forget_repo(h->opts.auth, repo);
+	if (!changes_rights(route))
+		return;
+	auth_forget_repo(h->opts.auth, repo);
+	hub_is_not_for_all(h, repo, false);
 }
 
 void hub_forget_written(struct hub *h, const struct request *q, const struct hub_route *route)

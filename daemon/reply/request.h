@@ -44,6 +44,7 @@ struct request {
 	uint64_t writes;        /* hub's write_count when this write was sent (hub/writes.c) */
 	bool has_restarted;     /* what was known misled it once: it runs again from the top, once */
 	bool distrusts_entries; /* since then, and until upstream was asked anew */
+	bool has_no_room; /* what it wants was refused a place in the store */
 	bool has_valid_subject; /* false: the Authorization field was malformed */
 	bool is_not_for_pages; /* the administrator's word opened: no page of another site may read the answer (N08) */
 

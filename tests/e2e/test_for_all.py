@@ -82,15 +82,51 @@ def test_F2_a_document_that_one_token_asked_for(hub, cache, people, target):
         assert answer.status == 200 and answer.body == said.body
 
 
-def test_F2_a_registry_pull_with_a_token(hub, cache, people):
+@pytest.mark.parametrize("agent", ["ollama/0.5.7", "llama-cpp"])
+def test_F2_a_registry_pull_with_a_token(hub, cache, people, agent):
+    """The Hub tells llama.cpp something else than others."""
     repo = hub.content.add_repo("model", "acme/gguf")
     file = repo.commit({"Gguf-Q8_0.gguf": LFS(b"GGUF" * 5000)}).files["Gguf-Q8_0.gguf"]
     manifest, blob = "/v2/acme/gguf/manifests/Q8_0", f"/v2/acme/gguf/blobs/sha256:{file.sha256}"
-    assert cache.get(manifest, people.alice).status == 200 and cache.get(blob, people.alice).body == b"GGUF" * 5000
+
+    def pull(token):
+        return cache.get(manifest, token, User_Agent=agent), cache.get(blob, token, User_Agent=agent)
+    said, bytes_of_it = pull(people.alice)
+    assert said.status == 200 and ("ggufFile" in said.json()) == (agent == "llama-cpp") and bytes_of_it.body == b"GGUF" * 5000
     asked(hub, "acme/gguf")
     opened(cache, "acme/gguf")
+    wait_for(lambda: all(c.complete for c in hub.calls()), 10)
     gone(hub, cache)
-    assert cache.get(manifest, people.bob).status == 200 and cache.get(blob).body == b"GGUF" * 5000
+    for token in (people.alice, people.bob, None):
+        again, bytes_of_it = pull(token)
+        assert again.status == 200 and again.body == said.body and bytes_of_it.body == b"GGUF" * 5000
+
+
+def test_F2_a_404_of_no_known_kind_says_nothing(hub, start, people):
+    """Of a proxy between, or a replica that lags: what was shown to all stays."""
+    cache = start(hub_revision_ttl="0s")
+    old = commit_of(hub).id
+    assert_whole(cache.get(CONFIG), hub, "config.json")
+    hub.content.repo(PUB).commit({"more.txt": "more"})
+    hub.rule(path=r"/revision/[0-9a-f]+\?expand", status=404, body=b"<html>", headers={"Content-Type": "text/html"})
+    assert cache.get(f"/{PUB}/resolve/main/more.txt", people.alice).body == b"more"
+    asked(hub)
+    gone(hub, cache)
+    assert cache.get(f"/{PUB}/resolve/{old}/config.json").status == 200
+
+
+def test_F2_a_repo_that_is_opened_at_the_hub(hub, start, people):
+    """It was not asked about, for it was closed; the Hub's word to alice that it is open is enough to ask again."""
+    cache = start(hub_revision_ttl="0s", hub_metadata_ttl="0s", hub_deny_ttl="0s")
+    file, info = "/acme/private/resolve/main/config.json", "/api/models/acme/private/revision/main"
+    assert cache.get(info, people.alice).status == cache.get(file, people.alice).status == 200
+    hub.set_visibility("acme/private", private=False)
+    assert not questions(hub, "acme/private") and cache.get(info, people.alice).status == 200
+    hub.content.repo("acme/private").commit({"more.txt": "more"})
+    assert cache.get(file, people.alice).status == 200
+    opened(cache, "acme/private")
+    gone(hub, cache)
+    assert cache.get(file, people.bob).status == cache.get(file).status == 200
 
 
 def test_F2_it_is_asked_once(hub, cache, people):

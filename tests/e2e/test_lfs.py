@@ -174,6 +174,18 @@ def test_A12_what_is_known_is_answered_without_upstream(hub, cache, people):
     assert other.status == 503 and other["Retry-After"] and "upstream" in other.json()["message"]
 
 
+def test_D04_an_object_that_does_not_fit_is_asked_for_once(hub, start, people):
+    """Where it lies in the repo is not known, and the store has no room: it is passed through, and no fill is begun twice for one GET."""
+    cache = start(storage_max_size="1M")
+    for i in range(12):
+        file = hub.content.add_repo("model", f"acme/r{i}").commit({"w.bin": LFS(generated(3 << 20, 100 + i))}).files["w.bin"]
+        href = href_of(cache, batch(cache, [wanted(file)], people.alice, f"/acme/r{i}.git"))
+        begun = len(cache.log_lines(room="flight"))
+        answer = cache.get(href, people.alice)
+        assert answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file.sha256
+        assert len(cache.log_lines(room="flight")) - begun <= 2, cache.log_lines(room="flight")[begun:][:5]
+
+
 def test_A12_the_source_is_found_again(hub, cache):
     """After a restart no address of upstream's is left; the object is known all the same."""
     file, body = file_of(hub, WEIGHTS), bytes_of(hub, WEIGHTS)
