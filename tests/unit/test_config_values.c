@@ -238,6 +238,9 @@ static void checks_ranges_at_both_ends(void **state)
 	accepts_set(*state, "hub.revision-ttl=0");
 	refuses_set(*state, "hub.revision-ttl=366d",
 		    "--set hub.revision-ttl: hub.revision-ttl = 366d: it is outside of 0 to 365d\n");
+	accepts_set(*state, "hub.grant-ttl=1s");
+	refuses_set(*state, "hub.grant-ttl=0", /* a proof must live until the answer that it is for */
+		    "--set hub.grant-ttl: hub.grant-ttl = 0: it is outside of 1s to 365d\n");
 	refuses_set(*state, "hub.connect-timeout=0",
 		    "--set hub.connect-timeout: hub.connect-timeout = 0: it is outside of 100ms to 5m\n");
 }
