@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How fast inference is passed on and given again: python3 tests/bench/infer.py [--smoke]
+"""How fast inference is passed on and given again: .venv-tests/bin/python tests/bench/infer.py [--smoke]
 
   given again, classification  processor time of one kept answer, against that of a 1 KB file that is held
   given again, stream          events a second and core, of a kept stream of 500
