@@ -77,6 +77,12 @@ static bool is_refusal(const struct answer *a)
 	       (a->status == 404 && str_eq(headers_get(&a->last, STR("X-Error-Code")), STR("RepoNotFound")));
 }
 
+/* By now it may be another repo, or for others than when it was asked. */
+static bool is_old_word(const struct lesson *l)
+{
+	return lesson_is_of_another(l) || lesson_is_outdated(l);
+}
+
 /*
  * A refusal ends what was believed of the repo. Its words are not kept: nobody asked, and who asks next must not see by them that
  * somebody uses the repo.
@@ -94,7 +100,7 @@ static int lesson_of_document_for_all(void *ctx, const struct answer *a)
 {
 	const struct lesson *l = ctx;
 
-	if (a->error == 0 && is_refusal(a))
+	if (a->error == 0 && is_refusal(a) && !is_old_word(l))
 		hub_is_not_for_all(l->hub, str_from(l->repo), true);
 	return a->error || a->status == 200 ? lesson_of_document(ctx, a) : 0;
 }
@@ -108,6 +114,8 @@ static int lesson_of_info_for_all(void *ctx, const struct answer *a)
 
 	if (a->error)
 		return a->error;
+	if (is_old_word(l))
+		return -ESTALE;
 	if (is_refusal(a))
 		learn_refusal(l, a);
 	if (a->status != 200)
@@ -115,7 +123,7 @@ static int lesson_of_info_for_all(void *ctx, const struct answer *a)
 	if (json_parse(buf_str(&a->body), &json) < 0)
 		return -EPROTO;
 	lesson_follow_alias(l, a);
-	if (lesson_is_of_another(l) || lesson_is_outdated(l))
+	if (is_old_word(l))
 		return -ESTALE;
 	r = teach_info(l, a, json, &none);
 	if (r == 0)
@@ -164,16 +172,17 @@ void hub_ask_for_all(const struct lesson *l, const struct answer *a)
 {
 	struct str commit = l->commit[0] ? str_from(l->commit) : headers_get(&a->last, STR("X-Repo-Commit"));
 	struct str repo = str_from(l->repo), revision = is_commit(commit) ? commit : STR("main");
-	SCOPED_BUF target;
+	SCOPED_BUF target = { 0 };
 
+	if (!l->hub->asks_for_all || !l->subject.token || is_known_as_open(l->hub, repo, revision) ||
+	    !is_worth_asking(l->hub, repo, revision))
+		return;
+	(void)was_asked(l->hub, repo, STR("main")); /* by this answer too, as far as the repo itself goes */
 	buf_init(&target, 2048);
 	buf_appendf(&target, "/api/%s/revision/%.*s%s", l->repo, STR_ARGS(revision),
 		    str_starts_with(repo, STR("spaces/")) ? "" : members);
-	if (!l->hub->asks_for_all || !l->subject.token || buf_error(&target) ||
-	    is_known_as_open(l->hub, repo, revision) || !is_worth_asking(l->hub, repo, revision))
-		return;
-	(void)was_asked(l->hub, repo, STR("main")); /* by this answer too, as far as the repo itself goes */
-	ask(lesson_of_nobody(l, revision, buf_str(&target), ACCESS_META), lesson_of_info_for_all);
+	if (!buf_error(&target))
+		ask(lesson_of_nobody(l, revision, buf_str(&target), ACCESS_META), lesson_of_info_for_all);
 }
 
 /* What names no commit and no identity is for all only when it was shown without a token. */

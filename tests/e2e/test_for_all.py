@@ -169,6 +169,23 @@ def test_F2_it_is_private_by_the_time_it_answers(hub, cache, people):
     assert cache.get(CONFIG).status in (401, *IGNORANCE)
 
 
+def test_F2_it_was_opened_through_us_while_the_question_was_out(hub, start, people):
+    """The refusal is from before the write, and says nothing about what came after it."""
+    cache = start(hub_deny_ttl="0s")
+    file = "/acme/private/resolve/main/config.json"
+    hub.rule(path=r"acme/private/revision/[0-9a-f]+\?expand", delay_first_byte=2, status=401, body=b"",
+             headers={"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+    assert cache.get(file, people.alice).status == 200
+    wait_for(lambda: questions(hub, "acme/private"), 10)
+    assert cache.ask("PUT", "/api/models/acme/private/settings", people.writer, body=b'{"private": false}',
+                     Content_Type="application/json").status == 200
+    assert cache.get(file).status == 200
+    asked(hub, "acme/private")
+    cache.until_durable(hub)
+    gone(hub, cache)
+    assert cache.get(file, people.bob).status == cache.get(file).status == 200
+
+
 def test_F2_no_client_waits_for_it(hub, cache, people):
     hub.rule(path=r"/revision/[0-9a-f]+\?expand", delay_first_byte=6)
     assert_whole(cache.get(CONFIG, people.alice, timeout=4), hub, "config.json")
