@@ -162,7 +162,12 @@ static int sync_folders(struct store *s, const struct journal *j)
 	return r < 0 ? r : fs_sync_dir(s->journal_fd, NULL);
 }
 
-static int append_charged(struct store *s, struct str repo, struct str head, struct str lines)
+/*
+ * put  writes head and lines behind what is there, or in its place: then both are on disk for a moment
+ */
+static int put_charged(struct store *s, struct str repo, struct str head, struct str lines,
+		       int (*put)(struct store *s, const struct journal *j, struct str head,
+				  struct str lines))
 {
 	/* at most so much more, with the newline after a torn line */
 	uint64_t most = file_charge(head.len + lines.len + 1), before, after;
@@ -174,13 +179,13 @@ static int append_charged(struct store *s, struct str repo, struct str head, str
 	if (r < 0)
 		return r;
 	before = journal_charge(s, &j);
-	r = append_or_create(s, &j, head, lines);
+	r = put(s, &j, head, lines);
 	if (r == 0)
 		r = sync_folders(s, &j);
-	after = journal_charge(s, &j);
+	after = journal_charge(s, &j); /* its name may be there although that could not be synced */
 	/* one moved away is still charged for, as quarantine */
-	if (after >= before && after - before <= most)
-		room_sub_used(s, most - (after - before));
+	if (put == create || (after >= before && after - before <= most))
+		room_sub_used(s, most + before - after);
 	return r == -EDQUOT ? -ENOSPC : store_error(s, r);
 }
 
@@ -204,37 +209,17 @@ int store_journal_append(struct store *s, struct str repo, const struct str *lin
 
 	if (r < 0 || count == 0)
 		return r;
-	return append_charged(s, repo, buf_str(&head), buf_str(&text));
+	return put_charged(s, repo, buf_str(&head), buf_str(&text), append_or_create);
 }
 
 /* --- instead of what is there --- */
-
-/* For a moment both are on disk. */
-static int replace_charged(struct store *s, struct str repo, struct str head, struct str lines)
-{
-	uint64_t most = file_charge(head.len + lines.len), before;
-	struct journal j;
-	int r;
-
-	journal_of(repo, &j);
-	r = room_take_used(s, most, 0);
-	if (r < 0)
-		return r;
-	before = journal_charge(s, &j);
-	r = create(s, &j, head, lines);
-	if (r == 0)
-		r = sync_folders(s, &j);
-	/* its name may be there although that could not be synced */
-	room_sub_used(s, most + before - journal_charge(s, &j));
-	return r == -EDQUOT ? -ENOSPC : store_error(s, r);
-}
 
 int store_journal_replace(struct store *s, struct str repo, const struct str *lines, size_t count)
 {
 	SCOPED_BUF head, text;
 	int r = make_text(repo, lines, count, &head, &text);
 
-	return r < 0 ? r : replace_charged(s, repo, buf_str(&head), buf_str(&text));
+	return r < 0 ? r : put_charged(s, repo, buf_str(&head), buf_str(&text), create);
 }
 
 uint64_t store_journal_size(struct store *s, struct str repo)
